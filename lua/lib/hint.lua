@@ -1,0 +1,10 @@
+--[[
+Hints wake waiters early and promise nothing. Only a record that somebody waits for pays for one, and a user who may
+not PUBLISH loses the hint alone.
+]]
+
+local function hint(record_key, record, channel, state)
+  if channel ~= "" and has(record.shape, HAS_WAITERS) then
+    redis.pcall("PUBLISH", channel, redis.sha1hex(record_key) .. " " .. state)
+  end
+end

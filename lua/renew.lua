@@ -1,0 +1,29 @@
+--[[
+renew: extend the leases of running attempts.
+
+List     one entry a key; entries are independent
+KEYS[i]  record
+ARGV     per entry: token (16 bytes), fence (integer), lease_ms (integer > 0), ttl_ms (integer > 0)
+
+Returns  per entry: "renewed" | "lost" | "broken"
+Writes   PEXPIRE first: memory never refuses a renewal
+Resend   safe: a second copy renews again; a lease that ran out and that nobody took is held again
+]]
+
+local function renew(record_key, token, fence, lease_ms, ttl_ms)
+  local record = read(record_key)
+  if not record then
+    return { "lost" }
+  end
+  if record.state == BROKEN then
+    return { "broken" }
+  end
+  if not is_held_by(record, token, fence) then
+    return { "lost" }
+  end
+  redis.call("PEXPIRE", record_key, ttl_ms)
+  redis.call("SETRANGE", record_key, LEASE_OFFSET, struct.pack(">I6I4", now_ms() + lease_ms, lease_ms))
+  return { "renewed" }
+end
+
+return each_entry(renew, 4)

@@ -1,0 +1,186 @@
+/**
+ * Bundles lua/ into one script text each and checks what a script promises against what it does.
+ *
+ * A script names what it needs of lua/lib by using it: a free name is looked up among the top-level locals of the
+ * libraries and brought in with what that needs in turn. A name found nowhere is a global, which Redis forbids.
+ */
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import * as luaparse from 'luaparse';
+
+export interface Script {
+  name: string;
+  sha1: string;
+  source: string;
+  /** The arguments of one entry, in order. */
+  args: string[];
+  /** The status words that an entry can answer. */
+  statuses: string[];
+}
+
+interface Definition {
+  text: string;
+  needs: string[];
+  statement: luaparse.Statement;
+  file: string;
+}
+
+type Node = luaparse.Node & { range: [number, number] };
+
+const BUILTINS = new Set([
+  ...['redis', 'KEYS', 'ARGV', 'struct', 'string', 'table', 'math', 'bit'],
+  ...['pcall', 'tonumber', 'tostring', 'type', 'unpack'],
+]);
+const FORBIDDEN_COMMANDS = new Set(['SCAN', 'KEYS', 'DEL', 'SPUBLISH', 'EVAL', 'EVALSHA', 'FLUSHALL', 'FLUSHDB']);
+const KEYLESS_COMMANDS = new Set(['TIME', 'PUBLISH']);
+const HEADER = /^--\[\[\n(\S+): .+\n\nList {5}.+\nKEYS\[i\] {2}(\S+)\nARGV {5}([\s\S]+?)\n\nReturns {2}([\s\S]+?)\nWrites {3}[\s\S]+?\nResend {3}[\s\S]+?\n\]\]\n/;
+
+export function bundleLua(folder: string): Script[] {
+  const library = readLibrary(join(folder, 'lib'));
+  return readdirSync(folder)
+    .filter((file) => file.endsWith('.lua'))
+    .sort()
+    .map((file) => bundle(join(folder, file), readFileSync(join(folder, file), 'utf8'), library));
+}
+
+function readLibrary(folder: string): Map<string, Definition> {
+  const library = new Map<string, Definition>();
+  for (const file of readdirSync(folder).sort()) {
+    const source = readFileSync(join(folder, file), 'utf8');
+    for (const statement of parse(file, source).body) {
+      const names = localNames(file, statement);
+      const [from, to] = (statement as Node).range;
+      const definition = { text: source.slice(from, to), needs: freeNames(file, source.slice(from, to)), statement, file };
+      for (const name of names) {
+        if (library.has(name)) fail(file, `\`${name}\` is defined twice in lua/lib`);
+        library.set(name, definition);
+      }
+    }
+  }
+  return library;
+}
+
+function bundle(path: string, source: string, library: Map<string, Definition>): Script {
+  const name = basename(path, '.lua');
+  const header = HEADER.exec(source);
+  if (!header) fail(path, 'the header is not of the form that every script opens with');
+  const body = source.slice(header[0].length).trim();
+  const chunk = parse(path, body);
+
+  const parts: Definition[] = [];
+  const bring = (from: string, names: string[]): void => {
+    for (const free of names) {
+      if (BUILTINS.has(free)) continue;
+      const definition = library.get(free) ?? fail(from, `\`${free}\` is a global, or stands after its first use`);
+      if (parts.includes(definition)) continue;
+      bring(definition.file, definition.needs);
+      if (!parts.includes(definition)) parts.push(definition);
+    }
+  };
+  bring(path, freeNames(path, body));
+
+  const args = checkEntry(path, name, chunk, header);
+  const statuses = checkStatuses(path, chunk, header[4] as string);
+  for (const { file, statement } of [...parts, ...chunk.body.map((statement) => ({ file: path, statement }))]) {
+    checkCommands(file, statement);
+  }
+  const text = `${[`-- redis-once ${name}`, ...parts.map((part) => part.text), body].join('\n')}\n`;
+  return { name, sha1: createHash('sha1').update(text).digest('hex'), source: text, args, statuses };
+}
+
+/** The script's last line hands one function to each_entry; its parameters are the key and the header's ARGV. */
+function checkEntry(path: string, name: string, chunk: luaparse.Chunk, header: RegExpExecArray): string[] {
+  if (header[1] !== name) fail(path, `the header names \`${header[1]}\``);
+  const last = chunk.body.at(-1);
+  const call = last?.type === 'ReturnStatement' ? last.arguments[0] : undefined;
+  if (call?.type !== 'CallExpression' || (call.base as luaparse.Identifier).name !== 'each_entry') {
+    fail(path, 'the last line is not `return each_entry(...)`');
+  }
+  const [entry, width] = call.arguments;
+  const declared = chunk.body.find(
+    (statement): statement is luaparse.FunctionDeclaration =>
+      statement.type === 'FunctionDeclaration' &&
+      (statement.identifier as luaparse.Identifier).name === (entry as luaparse.Identifier).name,
+  );
+  const parameters = (declared?.parameters ?? []).map((parameter) => (parameter as luaparse.Identifier).name);
+  const documented = (header[3] as string)
+    .replace(/^per entry:/, '')
+    .replace(/\([^)]*\)/g, '')
+    .split(',')
+    .map((word) => word.trim())
+    .filter((word) => word !== '' && word !== 'nothing');
+  if (parameters[0] !== `${header[2]}_key`) fail(path, `the first parameter is not \`${header[2]}_key\``);
+  const args = parameters.slice(1);
+  if (args.join() !== documented.join()) fail(path, `ARGV names ${documented.join()}, the function takes ${args.join()}`);
+  if ((width as luaparse.NumericLiteral).value !== args.length) fail(path, `each_entry is told a wrong number of arguments`);
+  return args;
+}
+
+function checkStatuses(path: string, chunk: luaparse.Chunk, documented: string): string[] {
+  const told = new Set<string>();
+  for (const statement of chunk.body) {
+    walk(statement, (node) => {
+      if (node.type !== 'ReturnStatement') return;
+      const table = node.arguments[0];
+      const first = table?.type === 'TableConstructorExpression' ? table.fields[0] : undefined;
+      if (first?.type === 'TableValue' && first.value.type === 'StringLiteral') told.add(literal(first.value));
+    });
+  }
+  const words = new Set(
+    [...documented.replace(/\([^)]*\)/g, '').matchAll(/"([a-z_]+)"/g)].map((match) => match[1] as string),
+  );
+  if ([...told].sort().join() !== [...words].sort().join()) {
+    fail(path, `Returns names ${[...words].sort().join()}, the code answers ${[...told].sort().join()}`);
+  }
+  return [...told, 'refused'];
+}
+
+function checkCommands(path: string, statement: luaparse.Statement): void {
+  walk(statement, (node) => {
+    if (node.type === 'Identifier' && node.name === 'error_reply') fail(path, 'scripts answer status words, no error replies');
+    if (node.type !== 'CallExpression' || node.base.type !== 'MemberExpression') return;
+    const { base, identifier } = node.base;
+    if ((base as luaparse.Identifier).name !== 'redis' || !/^p?call$/.test(identifier.name)) return;
+    const [command, key] = node.arguments;
+    const word = command?.type === 'StringLiteral' ? literal(command) : fail(path, 'a command must be a literal');
+    if (FORBIDDEN_COMMANDS.has(word)) fail(path, `${word} has no place in a script`);
+    if (!KEYLESS_COMMANDS.has(word) && !(key?.type === 'Identifier' && key.name.endsWith('_key'))) {
+      fail(path, `${word} is not given a declared key`);
+    }
+  });
+}
+
+function parse(path: string, source: string): luaparse.Chunk {
+  try {
+    return luaparse.parse(source, { luaVersion: '5.1', ranges: true, scope: true, encodingMode: 'x-user-defined' });
+  } catch (error) {
+    return fail(path, (error as Error).message);
+  }
+}
+
+function freeNames(path: string, source: string): string[] {
+  const { globals } = parse(path, source) as luaparse.Chunk & { globals: luaparse.Identifier[] };
+  return globals.map(({ name }) => name);
+}
+
+function localNames(path: string, statement: luaparse.Statement): string[] {
+  if (statement.type === 'LocalStatement') return statement.variables.map(({ name }) => name);
+  if (statement.type === 'FunctionDeclaration' && statement.isLocal) return [(statement.identifier as luaparse.Identifier).name];
+  return fail(path, 'a library holds local names and functions, nothing else');
+}
+
+function literal(node: luaparse.StringLiteral): string {
+  return node.raw.slice(1, -1);
+}
+
+function walk(node: luaparse.Node, visit: (node: luaparse.Node) => void): void {
+  visit(node);
+  for (const child of Object.values(node).flat()) {
+    if (child && typeof child === 'object' && 'type' in child) walk(child as luaparse.Node, visit);
+  }
+}
+
+function fail(path: string, reason: string): never {
+  throw new Error(`${path}: ${reason}`);
+}

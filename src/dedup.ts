@@ -1,0 +1,174 @@
+/** Dedup: options in, parts wired. What a call does is told in once.ts. */
+import type { Codec, JsonCodec, Stored } from './codec.js';
+import type { Duration } from './duration.js';
+import { InvalidOptionError } from './errors.js';
+import type { DedupEvents } from './events.js';
+import { fingerprintOf } from './fingerprint.js';
+import { forgetRecord, inspectRecord } from './records.js';
+import { checkKey, escapePart, recordKey } from './key.js';
+import { runOnce } from './once.js';
+import {
+  type CallSettings,
+  checkHandler,
+  type DedupOptions,
+  duration,
+  type OnceOptions,
+  readDedupOptions,
+  readOnceOptions,
+} from './options.js';
+import type { Handler, Outcome, RecordInfo } from './outcome.js';
+import { Parts } from './parts.js';
+import type { RedisConnection } from './redis/connection.js';
+import { given } from './given.js';
+
+/** What a view adds to the Dedup that it belongs to. */
+class View {
+  constructor(
+    readonly parts: Parts,
+    readonly prefix: string,
+    readonly settings: CallSettings,
+    readonly isRoot: boolean,
+  ) {}
+}
+
+const DEFAULT_DRAIN = '30s';
+const drainMs = duration(0, 24 * 3_600_000);
+
+/**
+ * Runs handlers once per key, on a connection of the caller's.
+ *
+ * @typeParam C the codec of results; it decides what callers get of a handler's type
+ * @example
+ * ```ts
+ * const dedup = new Dedup(new Redis(), { namespace: 'orders', retention: '7d' });
+ * const receipt = await dedup.once(message.id, () => charge(message));
+ * ```
+ */
+export class Dedup<C extends Codec = JsonCodec> {
+  readonly #view: View;
+
+  /**
+   * @param redis an ioredis 5 or 6 `Redis` or `Cluster`; the caller owns it and closes it
+   * @throws InvalidOptionError naming the option that is wrong
+   */
+  constructor(redis: RedisConnection, options?: DedupOptions<C>) {
+    if ((redis as unknown) instanceof View) {
+      this.#view = redis as unknown as View;
+      return;
+    }
+    const { dedup, call } = readDedupOptions(options);
+    this.#view = new View(new Parts(redis, dedup), escapePart(dedup.namespace), call, true);
+  }
+
+  /**
+   * Runs the handler, once per key; every other caller gets its stored result.
+   *
+   * @returns the decoded form of what was stored, the same for the first caller and for every replay
+   * @throws the handler's own error, untouched, to the call that ran it
+   * @throws InProgressError after `waitTimeout`, or at once with `onInProgress: 'throw'`
+   * @throws FingerprintMismatchError, StoredFailureError, AttemptsExhaustedError, BrokenRecordError for what the key stands at
+   * @throws LeaseLostError, ResultTooLargeError, CodecError: nothing was applied
+   * @throws InvalidKeyError, InvalidOptionError, ClosedError, UnsafeServerError: nothing was sent
+   * @throws StoreUnavailableError: surely nothing was applied; OutcomeUnknownError: a later call settles it
+   * @throws the reason of `signal`, where it aborts before the handler has started
+   */
+  async once<T, K extends Codec = C>(key: string, handler: Handler<T>, options?: OnceOptions<K>): Promise<Stored<T, K>> {
+    return (await this.run(key, handler, options)).value;
+  }
+
+  /** As `once`, and tells how the call came to its value. */
+  async run<T, K extends Codec = C>(key: string, handler: Handler<T>, options?: OnceOptions<K>): Promise<Outcome<Stored<T, K>>> {
+    const { parts, settings: outer } = this.#view;
+    checkKey(key, parts.settings.maxKeyBytes);
+    checkHandler(handler, key);
+    const settings = readOnceOptions(options, outer);
+    const fingerprint = fingerprintOf(settings.fingerprint, key);
+    const call = { key, redisKey: this.#redisKey(key, settings.slot), fingerprint, settings, handler };
+    return (await runOnce(parts, call)) as Outcome<Stored<T, K>>;
+  }
+
+  /**
+   * A view whose keys are nested under the segments: the same connection, other keys.
+   *
+   * @throws InvalidKeyError for a segment that is no non-empty string
+   */
+  scope(...segments: string[]): Dedup<C> {
+    const { parts, prefix, settings } = this.#view;
+    for (const segment of segments) checkKey(segment, parts.settings.maxKeyBytes);
+    return this.#makeView(new View(parts, [prefix, ...segments.map(escapePart)].join(':'), settings, false));
+  }
+
+  /**
+   * A view with other defaults for its calls.
+   *
+   * @throws InvalidOptionError naming the option that is wrong
+   */
+  with<K extends Codec = C>(options: OnceOptions<K>): Dedup<K> {
+    const { parts, prefix, settings } = this.#view;
+    return this.#makeView(new View(parts, prefix, readOnceOptions(options, settings), false));
+  }
+
+  /**
+   * How a key stands; null where there is no record.
+   *
+   * @throws InvalidKeyError, InvalidOptionError, ClosedError; StoreUnavailableError; CodecError for a record that cannot be read
+   */
+  async inspect(key: string, options?: { slot?: string | undefined }): Promise<RecordInfo | null> {
+    const { parts } = this.#view;
+    return inspectRecord(parts, this.#subject(key, options, ['slot']));
+  }
+
+  /**
+   * Removes a key's record: the next call runs the handler again.
+   *
+   * @param options `force` also removes a record in progress, whose handler then cannot commit, or one that cannot be read
+   * @returns whether there was a record
+   * @throws InProgressError for a record in progress without `force`; else as `inspect`
+   */
+  async forget(key: string, options?: { slot?: string | undefined; force?: boolean | undefined }): Promise<boolean> {
+    const { parts } = this.#view;
+    return forgetRecord(parts, this.#subject(key, options, ['slot', 'force']), options?.force === true);
+  }
+
+  /**
+   * Listens to what happens. A listener that throws never affects a call.
+   *
+   * @returns what ends the listening
+   */
+  on<E extends keyof DedupEvents>(event: E, listener: (event: DedupEvents[E]) => void): () => void {
+    return this.#view.parts.events.on(event, listener);
+  }
+
+  /**
+   * Refuses new calls, lets running handlers finish and commit, then aborts and releases the rest. May be called again.
+   * The caller's connection stays open. On a view it does nothing: closing belongs to the Dedup that the view came from.
+   *
+   * @param options `drain`: how long handlers may finish, default `'30s'`
+   * @throws InvalidOptionError
+   */
+  async close(options: { drain?: Duration | undefined } = {}): Promise<void> {
+    const ms = drainMs('drain', options.drain ?? DEFAULT_DRAIN);
+    if (this.#view.isRoot) await this.#view.parts.close(ms);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #makeView<K extends Codec>(view: View): Dedup<K> {
+    return new Dedup<K>(view as unknown as RedisConnection);
+  }
+
+  #subject(key: string, options: object | undefined, known: string[]): { key: string; redisKey: string } {
+    const { parts, settings: outer } = this.#view;
+    checkKey(key, parts.settings.maxKeyBytes);
+    const unknown = Object.keys(options ?? {}).find((name) => !known.includes(name));
+    if (unknown !== undefined) throw new InvalidOptionError(`Expected the options ${known.join(', ')}, got ${given(unknown)}`, { key });
+    const { slot } = readOnceOptions({ slot: (options as { slot?: string } | undefined)?.slot }, outer);
+    return { key, redisKey: this.#redisKey(key, slot) };
+  }
+
+  #redisKey(key: string, slot: string | undefined): string {
+    return recordKey(this.#view.prefix, key, slot);
+  }
+}

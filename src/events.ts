@@ -1,0 +1,83 @@
+/** What a Dedup tells those who listen. Nothing is made for an event without a listener. */
+import { createHash } from 'node:crypto';
+
+/** What every event about a key carries. */
+export interface KeyEvent {
+  readonly namespace: string;
+  /** 64 bits of the SHA-256 of the Redis key, in hex: tells keys apart without naming them. */
+  readonly keyHash: string;
+  /** The dedup key itself. Not enumerable, so that a logged event does not hold it. */
+  readonly key: string;
+}
+
+export interface DedupEvents {
+  /** A handler ran and its result is stored. */
+  executed: KeyEvent & { readonly attempt: number; readonly waitedMs: number; readonly ranMs: number };
+  /** A call got a stored result. */
+  replayed: KeyEvent & { readonly attempt: number; readonly waitedMs: number };
+  /** A call waited for another attempt; how it ended is told by another event or by its error. */
+  waited: KeyEvent & { readonly waitedMs: number };
+  /** An attempt ended without completing; the next call runs the handler again. */
+  released: KeyEvent & { readonly attempt: number; readonly ranMs: number };
+  /** A failure was stored: by `onError`, or because `maxAttempts` was reached. */
+  failed: KeyEvent & { readonly attempt: number; readonly ranMs: number };
+  /** This process took a key from a holder whose lease had run out. */
+  takenOver: KeyEvent & { readonly attempt: number };
+  /** A running attempt's lease was lost: another took the key, its heartbeat had no answer, or it ran too long. */
+  leaseLost: KeyEvent & { readonly attempt: number; readonly ranMs: number; readonly reason: LeaseLostReason };
+  /** An exchange with Redis failed. `code` is Redis' error code, or null where there was no answer. */
+  storeError: KeyEvent & { readonly operation: string; readonly code: string | null };
+  /** The server may evict records, or it cannot be told (`policy` null). */
+  unsafeServer: { readonly namespace: string; readonly policy: string | null };
+}
+
+export type LeaseLostReason = 'taken_over' | 'no_heartbeat' | 'max_run_time';
+
+type Listener<E extends keyof DedupEvents> = (event: DedupEvents[E]) => void;
+
+/** A key as events tell it. */
+export interface EventSubject {
+  readonly namespace: string;
+  readonly key: string;
+  readonly redisKey: string;
+}
+
+export class Events {
+  readonly #listeners = new Map<keyof DedupEvents, Set<Listener<never>>>();
+
+  on<E extends keyof DedupEvents>(event: E, listener: Listener<E>): () => void {
+    const listeners = this.#listeners.get(event) ?? new Set();
+    this.#listeners.set(event, listeners);
+    // Its own closure: the same function may listen twice, and each is taken away by itself.
+    const entry: Listener<E> = (payload) => listener(payload);
+    listeners.add(entry as Listener<never>);
+    return () => listeners.delete(entry as Listener<never>);
+  }
+
+  /** Tells an event about a key. */
+  emit<E extends Exclude<keyof DedupEvents, 'unsafeServer'>>(
+    event: E,
+    subject: EventSubject,
+    details: Omit<DedupEvents[E], keyof KeyEvent>,
+  ): void {
+    if (!this.#listeners.get(event)?.size) return;
+    const { namespace, key, redisKey } = subject;
+    const keyHash = createHash('sha256').update(redisKey).digest('hex').slice(0, 16);
+    const payload = Object.defineProperty({ namespace, keyHash, ...details }, 'key', { value: key });
+    this.#tell(event, payload as unknown as DedupEvents[E]);
+  }
+
+  emitUnsafeServer(payload: DedupEvents['unsafeServer']): void {
+    this.#tell('unsafeServer', payload);
+  }
+
+  #tell<E extends keyof DedupEvents>(event: E, payload: DedupEvents[E]): void {
+    for (const listener of [...(this.#listeners.get(event) ?? [])]) {
+      try {
+        // A listener that throws, now or later, never affects a call.
+        const returned = (listener as Listener<E>)(payload) as unknown;
+        if (returned instanceof Promise) returned.catch(() => {});
+      } catch {}
+    }
+  }
+}

@@ -1,0 +1,121 @@
+/** Runs a claimed key's handler and ends the attempt: committed, released, or failed for good. */
+import type { Attempt } from './attempt.js';
+import { ClosedError, CodecError, ResultTooLargeError } from './errors.js';
+import { writeFailure } from './failure.js';
+import { commit, type Settlement, settle } from './finish.js';
+import { given } from './given.js';
+import type { Call } from './once.js';
+import type { ErrorPolicy } from './options.js';
+import type { Answer, Parts } from './parts.js';
+import { ExchangeError } from './redis/connection.js';
+import { onAbort } from './signals.js';
+
+/**
+ * The bytes of the handler's result, once they are stored.
+ *
+ * @param tell is given what the key stands at, where that is the same for all who ask
+ * @throws the handler's own error, or why its result was not stored
+ */
+export async function execute(parts: Parts, call: Call, attempt: Attempt, tell: (answer: Answer) => void): Promise<Buffer> {
+  const { key, redisKey, settings, handler } = call;
+  const unlisten = onAbort(settings.signal, (reason) => attempt.interrupt(reason));
+  try {
+    return await parts.whileRunning(attempt, async () => {
+      if (settings.signal?.aborted || parts.closing.aborted) {
+        await end(parts, attempt, { as: 'released', ended: 'unstarted', ttlMs: attempt.terms.ttlMs });
+        throw settings.signal?.aborted ? settings.signal.reason : new ClosedError('The Dedup is closing', { key });
+      }
+      const value = await runHandler(parts, call, attempt, handler, tell);
+      const result = await encode(parts, call, attempt, value);
+      await commit(parts, attempt.terms, settings.retentionMs, result);
+      tell({ status: 'completed', attempt: attempt.terms.attempt, result });
+      return result;
+    });
+  } finally {
+    unlisten();
+    parts.hints.wake(redisKey);
+  }
+}
+
+async function runHandler(parts: Parts, call: Call, attempt: Attempt, handler: Call['handler'], tell: (answer: Answer) => void): Promise<unknown> {
+  const { onError, retentionMs } = call.settings;
+  const { attempt: number, ttlMs } = attempt.terms;
+  try {
+    return await attempt.run(handler);
+  } catch (error) {
+    if (attempt.interrupted) {
+      await end(parts, attempt, { as: 'released', ended: 'interrupted', ttlMs });
+    } else if (attempt.cut || policyFor(onError, error) === 'release') {
+      await end(parts, attempt, { as: 'released', ended: 'failed', ttlMs });
+    } else {
+      const failure = writeFailure(error);
+      const status = await end(parts, attempt, { as: 'failed', ended: 'failed', ttlMs: retentionMs, failure });
+      if (status === 'failed') tell({ status: 'failed', attempt: number, failure: Buffer.from(failure) });
+    }
+    throw error;
+  }
+}
+
+/** @throws CodecError, ResultTooLargeError: nothing is stored, the claim is released */
+async function encode(parts: Parts, call: Call, attempt: Attempt, value: unknown): Promise<Buffer> {
+  try {
+    return encodeResult(parts, call, value);
+  } catch (error) {
+    await end(parts, attempt, { as: 'released', ended: 'failed', ttlMs: attempt.terms.ttlMs });
+    throw error;
+  }
+}
+
+/** @throws CodecError, ResultTooLargeError */
+export function encodeResult(parts: Parts, { key, redisKey, settings }: Call, value: unknown): Buffer {
+  const { maxResultBytes } = parts.settings;
+  let encoded: unknown;
+  try {
+    encoded = settings.codec.encode(value, { redisKey });
+  } catch (cause) {
+    throw new CodecError('The codec cannot encode the result', { key, cause });
+  }
+  if (typeof encoded !== 'string' && !(encoded instanceof Uint8Array)) {
+    throw new CodecError(`Expected the codec to encode to a string or a Buffer, got ${given(encoded)}`, { key });
+  }
+  const result = Buffer.from(encoded as string);
+  if (result.length > maxResultBytes) {
+    throw new ResultTooLargeError(`Expected the result to be at most ${maxResultBytes} bytes (maxResultBytes), got ${result.length} bytes`, { key });
+  }
+  return result;
+}
+
+/** @throws CodecError */
+export function decodeResult({ key, redisKey, settings }: Call, result: Buffer): unknown {
+  try {
+    // A copy: a codec may keep or change what it is given, and the bytes are shared.
+    return settings.codec.decode(Buffer.from(result), { redisKey });
+  } catch (cause) {
+    throw new CodecError('The codec cannot decode the stored result', { key, cause });
+  }
+}
+
+/** Settles; an answer that does not come is told as an event, and the claim stands until its lease ends. */
+async function end(parts: Parts, attempt: Attempt, settlement: Settlement): Promise<string | undefined> {
+  try {
+    const { status } = await settle(parts, attempt.terms, settlement);
+    if (status === 'released' || status === 'failed') {
+      const { ranMs, terms } = attempt;
+      parts.events.emit(status, parts.subject(terms), { attempt: terms.attempt, ranMs });
+    }
+    return status;
+  } catch (error) {
+    if (error instanceof ExchangeError) return undefined;
+    throw error;
+  }
+}
+
+/** A policy that itself fails keeps nothing: the next call runs the handler again. */
+function policyFor(onError: ErrorPolicy | ((error: unknown) => ErrorPolicy), error: unknown): ErrorPolicy {
+  if (typeof onError !== 'function') return onError;
+  try {
+    return onError(error) === 'store' ? 'store' : 'release';
+  } catch {
+    return 'release';
+  }
+}

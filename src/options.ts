@@ -1,0 +1,285 @@
+/** The options: names, defaults, and the one place that checks them. */
+import type { Codec, JsonCodec } from './codec.js';
+import { json } from './codec.js';
+import { type Duration, formatMs, parseDuration } from './duration.js';
+import { InvalidOptionError } from './errors.js';
+import { given } from './given.js';
+
+/** What a throwing handler leaves: `'release'`, the next call runs it again; `'store'`, the failure is kept and replayed. */
+export type ErrorPolicy = 'release' | 'store';
+
+/** Retentions that fit most messages. */
+export const RETENTION = { async: '24h', financial: '30d' } as const satisfies Record<string, Duration>;
+
+/** What one call, or a view made by `with`, may set. */
+export interface OnceOptions<C extends Codec = Codec> {
+  /**
+   * The request or payload that the key stands for: any JSON value, hashed in canonical form. The same key with another
+   * fingerprint is a `FingerprintMismatchError`.
+   */
+  fingerprint?: unknown;
+  /**
+   * A Cluster hash tag: the record lives in the slot of the data that the handler writes. Another slot is another
+   * record. From the program, never from a request.
+   */
+  slot?: string | undefined;
+  /** Before the handler has started, its abort ends the call; while it runs, `context.signal` aborts with its reason. */
+  signal?: AbortSignal | undefined;
+  /** How long a completed or failed record lives, from its completion. 1 s to 1 year. Default `'24h'`. */
+  retention?: Duration | undefined;
+  /** How long a claim holds without a heartbeat; renewed at a third of it. 100 ms to 1 h. Default `'30s'`. */
+  lease?: Duration | undefined;
+  /** `'wait'` (default) for the running attempt's result, or `'throw'` `InProgressError` at once. */
+  onInProgress?: 'wait' | 'throw' | undefined;
+  /** How long to wait for another attempt, then `InProgressError`. Default: the lease and 5 s. */
+  waitTimeout?: Duration | undefined;
+  /** What a throwing handler leaves. Default `'release'`. */
+  onError?: ErrorPolicy | ((error: unknown) => ErrorPolicy) | undefined;
+  /** After that many attempts that crashed, lost their lease or were released, the key fails for good. Default: no limit. */
+  maxAttempts?: number | undefined;
+  /** After that long the lease is renewed no more and `signal` aborts. 100 ms to 7 d. Default `'1h'`. */
+  maxRunTime?: Duration | undefined;
+  /** How results become bytes. Default: JSON. */
+  codec?: C | undefined;
+}
+
+/** What a Dedup is made with. */
+export interface DedupOptions<C extends Codec = Codec> extends Omit<OnceOptions<C>, 'fingerprint' | 'slot' | 'signal'> {
+  /** First part of every Redis key. Default `'once'`. */
+  namespace?: string | undefined;
+  /** How waiters are woken early: `'pubsub'` (default) or by polls alone. */
+  hints?: 'pubsub' | 'poll' | undefined;
+  /** `'proceed'` runs the handler without dedup when Redis cannot be reached and nothing was claimed. Default `'throw'`. */
+  onStoreFailure?: 'throw' | 'proceed' | undefined;
+  /** Deadline of every single Redis exchange. 10 ms to 10 m. Default `'5s'`. */
+  redisTimeout?: Duration | undefined;
+  /** A longer encoded result is a `ResultTooLargeError`. Default 1 MiB, at most 256 MiB. */
+  maxResultBytes?: number | undefined;
+  /** A longer key is an `InvalidKeyError`. Default 512. */
+  maxKeyBytes?: number | undefined;
+  /** Accept a server that may evict records. Default `false`. */
+  allowEviction?: boolean | undefined;
+}
+
+/** Options of one call, checked; durations in ms. */
+export interface CallSettings {
+  readonly fingerprint: unknown;
+  readonly slot: string | undefined;
+  readonly signal: AbortSignal | undefined;
+  readonly retentionMs: number;
+  readonly leaseMs: number;
+  readonly onInProgress: 'wait' | 'throw';
+  readonly waitTimeoutMs: number | undefined;
+  readonly onError: ErrorPolicy | ((error: unknown) => ErrorPolicy);
+  /** 0 without a limit. */
+  readonly maxAttempts: number;
+  readonly maxRunTimeMs: number;
+  readonly codec: Codec;
+}
+
+/** Options of a whole Dedup, checked; durations in ms. */
+export interface DedupSettings {
+  readonly namespace: string;
+  readonly hints: 'pubsub' | 'poll';
+  readonly onStoreFailure: 'throw' | 'proceed';
+  readonly redisTimeoutMs: number;
+  readonly maxResultBytes: number;
+  readonly maxKeyBytes: number;
+  readonly allowEviction: boolean;
+}
+
+const SECOND = 1_000;
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+const MIB = 1024 * 1024;
+
+/** Reads one option; `undefined` never reaches it. */
+type Rule<V> = (name: string, value: unknown) => V;
+
+const CALL_RULES: { [K in keyof OnceOptions]-?: { setting: keyof CallSettings; rule: Rule<unknown> } } = {
+  fingerprint: { setting: 'fingerprint', rule: (_, value) => value },
+  slot: { setting: 'slot', rule: hashTag },
+  signal: { setting: 'signal', rule: abortSignal },
+  retention: { setting: 'retentionMs', rule: duration(SECOND, 365 * DAY, '1 year') },
+  lease: { setting: 'leaseMs', rule: duration(100, HOUR) },
+  onInProgress: { setting: 'onInProgress', rule: oneOf('wait', 'throw') },
+  waitTimeout: { setting: 'waitTimeoutMs', rule: duration(0, 7 * DAY) },
+  onError: { setting: 'onError', rule: errorPolicy },
+  maxAttempts: { setting: 'maxAttempts', rule: wholeNumber(1, 1_000_000_000) },
+  maxRunTime: { setting: 'maxRunTimeMs', rule: duration(100, 7 * DAY) },
+  codec: { setting: 'codec', rule: codecOption },
+};
+
+const DEDUP_RULES: { [K in keyof Omit<DedupOptions, keyof OnceOptions>]-?: { setting: keyof DedupSettings; rule: Rule<unknown> } } = {
+  namespace: { setting: 'namespace', rule: namespaceOption },
+  hints: { setting: 'hints', rule: oneOf('pubsub', 'poll') },
+  onStoreFailure: { setting: 'onStoreFailure', rule: oneOf('throw', 'proceed') },
+  redisTimeout: { setting: 'redisTimeoutMs', rule: duration(10, 10 * 60 * SECOND) },
+  maxResultBytes: { setting: 'maxResultBytes', rule: wholeNumber(0, 256 * MIB) },
+  maxKeyBytes: { setting: 'maxKeyBytes', rule: wholeNumber(1, 64 * 1024) },
+  allowEviction: { setting: 'allowEviction', rule: flag },
+};
+
+const CALL_DEFAULTS: CallSettings = {
+  fingerprint: undefined,
+  slot: undefined,
+  signal: undefined,
+  retentionMs: DAY,
+  leaseMs: 30 * SECOND,
+  onInProgress: 'wait',
+  waitTimeoutMs: undefined,
+  onError: 'release',
+  maxAttempts: 0,
+  maxRunTimeMs: HOUR,
+  codec: json as JsonCodec,
+};
+
+const DEDUP_DEFAULTS: DedupSettings = {
+  namespace: 'once',
+  hints: 'pubsub',
+  onStoreFailure: 'throw',
+  redisTimeoutMs: 5 * SECOND,
+  maxResultBytes: MIB,
+  maxKeyBytes: 512,
+  allowEviction: false,
+};
+
+const PER_CALL_ONLY = ['fingerprint', 'slot', 'signal'];
+
+/**
+ * The settings of a Dedup and the defaults of its calls.
+ *
+ * @throws InvalidOptionError naming the first option that is wrong
+ */
+export function readDedupOptions(options: DedupOptions | undefined): { dedup: DedupSettings; call: CallSettings } {
+  const entries = definedEntries('options', options);
+  for (const [name] of entries) {
+    if (PER_CALL_ONLY.includes(name)) {
+      throw new InvalidOptionError(`Expected \`${name}\` to be given to a call or to \`with\`, got it for the whole Dedup`);
+    }
+  }
+  const dedup: Record<string, unknown> = { ...DEDUP_DEFAULTS };
+  const rest: [string, unknown][] = [];
+  for (const [name, value] of entries) {
+    if (Object.hasOwn(DEDUP_RULES, name)) {
+      const { setting, rule } = DEDUP_RULES[name as keyof typeof DEDUP_RULES];
+      dedup[setting] = rule(name, value);
+    } else {
+      rest.push([name, value]);
+    }
+  }
+  return { dedup: dedup as unknown as DedupSettings, call: readEntries(rest, CALL_DEFAULTS) };
+}
+
+/**
+ * A call's or a view's options over those of the view around it.
+ *
+ * @throws InvalidOptionError naming the first option that is wrong
+ */
+export function readOnceOptions(options: OnceOptions | undefined, outer: CallSettings): CallSettings {
+  return options === undefined ? outer : readEntries(definedEntries('options', options), outer);
+}
+
+function readEntries(entries: [string, unknown][], outer: CallSettings): CallSettings {
+  const settings: Record<string, unknown> = { ...outer };
+  for (const [name, value] of entries) {
+    if (!Object.hasOwn(CALL_RULES, name)) {
+      const known = [...Object.keys(CALL_RULES), ...Object.keys(DEDUP_RULES)];
+      const place = known.includes(name) ? 'is an option of the whole Dedup' : 'is not an option';
+      throw new InvalidOptionError(`\`${name}\` ${place}. A call takes: ${Object.keys(CALL_RULES).join(', ')}`);
+    }
+    const { setting, rule } = CALL_RULES[name as keyof OnceOptions];
+    settings[setting] = rule(name, value);
+  }
+  return settings as unknown as CallSettings;
+}
+
+function definedEntries(name: string, options: unknown): [string, unknown][] {
+  if (options === undefined) return [];
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw new InvalidOptionError(`Expected \`${name}\` to be an object, got ${given(options)}`);
+  }
+  return Object.entries(options).filter(([, value]) => value !== undefined);
+}
+
+/** @throws InvalidOptionError where the value is no handler */
+export function checkHandler(handler: unknown, key: string): void {
+  if (typeof handler !== 'function') {
+    throw new InvalidOptionError(`Expected the handler to be a function, got ${given(handler)}`, { key });
+  }
+}
+
+/**
+ * A duration option in ms.
+ *
+ * @throws InvalidOptionError where it is none, or out of range
+ */
+export function duration(min: number, max: number, maxText = formatMs(max)): Rule<number> {
+  return (name, value) => {
+    const ms = parseDuration(value);
+    if (ms === undefined || ms < min || ms > max) {
+      const form = ms === undefined ? 'a whole number of ms, or a string such as `30s`,' : '';
+      throw new InvalidOptionError(`Expected \`${name}\` to be ${form} from ${formatMs(min)} to ${maxText}, got ${given(value)}`.replace('  ', ' '));
+    }
+    return ms;
+  };
+}
+
+function wholeNumber(min: number, max: number): Rule<number> {
+  return (name, value) => {
+    if (!Number.isInteger(value) || (value as number) < min || (value as number) > max) {
+      throw new InvalidOptionError(`Expected \`${name}\` to be a whole number from ${min} to ${max}, got ${given(value)}`);
+    }
+    return value as number;
+  };
+}
+
+function oneOf(...choices: string[]): Rule<string> {
+  return (name, value) => {
+    if (!choices.includes(value as string)) {
+      throw new InvalidOptionError(`Expected \`${name}\` to be ${choices.map((choice) => `\`${choice}\``).join(' or ')}, got ${given(value)}`);
+    }
+    return value as string;
+  };
+}
+
+function flag(name: string, value: unknown): boolean {
+  if (typeof value !== 'boolean') throw new InvalidOptionError(`Expected \`${name}\` to be a boolean, got ${given(value)}`);
+  return value;
+}
+
+function namespaceOption(name: string, value: unknown): string {
+  if (typeof value !== 'string' || value === '' || Buffer.byteLength(value) > 512) {
+    throw new InvalidOptionError(`Expected \`${name}\` to be a string of 1 to 512 bytes, got ${given(value)}`);
+  }
+  return value;
+}
+
+function hashTag(name: string, value: unknown): string {
+  if (typeof value !== 'string' || !/^[^{}]{1,512}$/s.test(value) || !value.isWellFormed()) {
+    throw new InvalidOptionError(
+      `Expected \`${name}\` to be a hash tag: a string of 1 to 512 characters without braces, got ${given(value)}`,
+    );
+  }
+  return value;
+}
+
+function abortSignal(name: string, value: unknown): AbortSignal {
+  const signal = value as Partial<AbortSignal> | null;
+  if (typeof signal !== 'object' || typeof signal?.aborted !== 'boolean' || typeof signal.addEventListener !== 'function') {
+    throw new InvalidOptionError(`Expected \`${name}\` to be an AbortSignal, got ${given(value)}`);
+  }
+  return value as AbortSignal;
+}
+
+function errorPolicy(name: string, value: unknown): unknown {
+  return typeof value === 'function' ? value : oneOf('release', 'store', 'a function of the error')(name, value);
+}
+
+function codecOption(name: string, value: unknown): Codec {
+  const codec = value as Partial<Codec> | null;
+  if (typeof codec !== 'object' || typeof codec?.encode !== 'function' || typeof codec.decode !== 'function') {
+    throw new InvalidOptionError(`Expected \`${name}\` to be an object with \`encode\` and \`decode\`, got ${given(value)}`);
+  }
+  return codec as Codec;
+}

@@ -1,0 +1,53 @@
+/** The words for what a call came to, and what a handler is given. */
+
+/** Runs once per key. What it returns is stored and given to every caller. */
+export type Handler<T> = (context: OnceContext) => T | PromiseLike<T>;
+
+/** What a handler is told of its attempt. */
+export interface OnceContext {
+  /** The dedup key, as the caller gave it. */
+  readonly key: string;
+  /** 1, 2, …: more than 1 means that an earlier attempt did not complete. */
+  readonly attempt: number;
+  /** Strictly rises with every attempt at this key: hand it to stores that can refuse older ones. */
+  readonly fence: number;
+  /** Aborts when the lease is lost, `maxRunTime` has passed, the caller aborts, or the Dedup closes. */
+  readonly signal: AbortSignal;
+  /**
+   * A key for a call to another service, the same in every attempt at this key and another for every step. 43 characters
+   * of base64url.
+   */
+  idempotencyKey(step: string): string;
+}
+
+/** What a call came to. */
+export interface Outcome<T> {
+  /**
+   * `'executed'`: this call ran the handler; `'replayed'`: another had; `'bypassed'`: run without dedup, since Redis was
+   * not reached and `onStoreFailure` is `'proceed'`.
+   */
+  readonly status: 'executed' | 'replayed' | 'bypassed';
+  readonly value: T;
+  /** The attempt that completed the key. */
+  readonly attempt: number;
+  /** How long the call waited for another attempt, in ms. */
+  readonly waitedMs: number;
+}
+
+/** How a key stands. */
+export interface RecordInfo {
+  readonly key: string;
+  readonly redisKey: string;
+  readonly state: 'in_progress' | 'completed' | 'failed' | 'released' | 'broken';
+  /** The last attempt; 0 where no handler has begun. */
+  readonly attempt: number;
+  readonly fence: number;
+  /** In progress only; 0 when it has run out. */
+  readonly leaseRemainingMs: number | null;
+  /** Until Redis drops the record; `Infinity` for a broken one, which stays. */
+  readonly expiresInMs: number;
+  /** Completed only. */
+  readonly resultBytes: number | null;
+  /** 128 bits of the fingerprint's SHA-256, in hex. */
+  readonly fingerprint: string | null;
+}

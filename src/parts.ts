@@ -1,0 +1,145 @@
+/** What the calls of one Dedup and its views share. */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { Attempt } from './attempt.js';
+import { monotonicMs } from './clock.js';
+import { ClosedError, InProgressError, InvalidOptionError } from './errors.js';
+import { Events, type EventSubject } from './events.js';
+import { Flights } from './flight.js';
+import { checkKeyPrefix, escapePart } from './key.js';
+import { Heartbeat } from './lease.js';
+import { given } from './given.js';
+import type { DedupSettings } from './options.js';
+import { Connection, type ExchangeError, type RedisConnection } from './redis/connection.js';
+import { Hints } from './redis/hints.js';
+import { Scripts } from './redis/scripts.js';
+
+/** What a key is known to stand at, for all who ask with the same fingerprint. */
+export type Answer =
+  | { readonly status: 'completed'; readonly attempt: number; readonly result: Buffer }
+  | { readonly status: 'failed'; readonly attempt: number; readonly failure: Buffer }
+  | { readonly status: 'exhausted'; readonly failures: number }
+  | { readonly status: 'broken' }
+  | { readonly status: 'unavailable'; readonly error: ExchangeError };
+
+/** The keys whose handlers the present code runs in, innermost first. */
+interface HandlerFrame {
+  readonly redisKey: string;
+  readonly attempt: Attempt;
+  readonly outer: HandlerFrame | undefined;
+}
+
+export class Parts {
+  readonly connection: Connection;
+  readonly scripts: Scripts;
+  readonly hints: Hints;
+  readonly heartbeat: Heartbeat;
+  readonly flights = new Flights<Answer>();
+  readonly events = new Events();
+  /** The epoch of the connection whose server was found fit, or reported. */
+  checkedEpoch = -1;
+  readonly #closing = new AbortController();
+  readonly #frames = new AsyncLocalStorage<HandlerFrame>();
+  readonly #running = new Set<Attempt>();
+  #calls = 0;
+  #idle: (() => void) | undefined;
+  #closed: Promise<void> | undefined;
+
+  /**
+   * @throws InvalidOptionError for a connection that is none, or whose keyPrefix would steer the slots
+   */
+  constructor(
+    redis: RedisConnection,
+    readonly settings: DedupSettings,
+  ) {
+    if (typeof redis?.callBuffer !== 'function' || typeof redis.on !== 'function') {
+      throw new InvalidOptionError(`Expected an ioredis connection (\`Redis\` or \`Cluster\`), got ${given(redis)}`);
+    }
+    this.connection = Connection.of(redis);
+    checkKeyPrefix(this.connection.keyPrefix);
+    this.scripts = new Scripts(this.connection, settings.redisTimeoutMs);
+    this.hints = new Hints(this.connection, settings.hints === 'pubsub' ? `${escapePart(settings.namespace)}::hints` : '');
+    this.heartbeat = new Heartbeat(this.scripts, (lease, code) => {
+      this.events.emit('storeError', this.subject(lease), { operation: 'renew', code });
+    });
+  }
+
+  subject({ key, redisKey }: { key: string; redisKey: string }): EventSubject {
+    return { namespace: this.settings.namespace, key, redisKey };
+  }
+
+  /** Aborts when the Dedup closes: calls that wait give up. */
+  get closing(): AbortSignal {
+    return this.#closing.signal;
+  }
+
+  /**
+   * Counts a call in, so that `close` waits for it.
+   *
+   * @throws ClosedError
+   */
+  async track<T>(key: string, call: () => Promise<T>): Promise<T> {
+    if (this.closing.aborted) throw new ClosedError('The Dedup is closed', { key });
+    this.#calls += 1;
+    try {
+      return await call();
+    } finally {
+      this.#calls -= 1;
+      if (this.#calls === 0) this.#idle?.();
+    }
+  }
+
+  /**
+   * A call for a key from inside its own handler would wait for itself.
+   *
+   * @throws InProgressError
+   */
+  refuseReentry(key: string, redisKey: string): void {
+    for (let frame = this.#frames.getStore(); frame; frame = frame.outer) {
+      if (frame.redisKey === redisKey && this.#running.has(frame.attempt)) {
+        throw new InProgressError('The key is in progress: this call comes from inside its own handler', {
+          key,
+          retryAfterMs: Math.ceil(frame.attempt.lease.remainingMs),
+        });
+      }
+    }
+  }
+
+  /** Runs a handler: its lease is renewed, and calls from inside it are known. */
+  async whileRunning<T>(attempt: Attempt, run: () => Promise<T>): Promise<T> {
+    this.#running.add(attempt);
+    this.heartbeat.add(attempt.lease);
+    try {
+      const { redisKey } = attempt.terms;
+      return await this.#frames.run({ redisKey, attempt, outer: this.#frames.getStore() }, run);
+    } finally {
+      this.#running.delete(attempt);
+      this.heartbeat.remove(attempt.lease);
+    }
+  }
+
+  /** Refuses new calls, lets running handlers finish for `drainMs`, then ends the rest. The second call gets the first's promise. */
+  close(drainMs: number): Promise<void> {
+    this.#closed ??= this.#close(monotonicMs() + drainMs);
+    return this.#closed;
+  }
+
+  async #close(deadline: number): Promise<void> {
+    this.#closing.abort(new ClosedError('The Dedup is closing'));
+    if (this.#calls > 0) {
+      const idle = new Promise<void>((resolve) => {
+        this.#idle = resolve;
+      });
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, deadline - monotonicMs());
+      });
+      await Promise.race([idle, late]);
+      clearTimeout(timer);
+      for (const attempt of this.#running) {
+        attempt.cutOff(new ClosedError('The Dedup closed before the handler had finished', { key: attempt.terms.key }));
+      }
+      await idle;
+    }
+    this.hints.close();
+  }
+}

@@ -1,0 +1,54 @@
+/** Looking at a key's record, and removing it. */
+import { ClosedError, InProgressError } from './errors.js';
+import { storeUnavailable } from './finish.js';
+import { unreadable } from './once.js';
+import type { RecordInfo } from './outcome.js';
+import type { Parts } from './parts.js';
+import { ExchangeError } from './redis/connection.js';
+import type { ScriptArgs, ScriptName, ScriptReply } from './redis/scripts.js';
+
+interface Subject {
+  readonly key: string;
+  readonly redisKey: string;
+}
+
+/** @throws ClosedError, StoreUnavailableError, CodecError */
+export async function inspectRecord(parts: Parts, subject: Subject): Promise<RecordInfo | null> {
+  const { status, fields } = await call(parts, 'inspect', subject, {});
+  if (status === 'none') return null;
+  if (status === 'unreadable') throw unreadable(subject.key);
+  const [attempt, fence, leaseRemaining, expiresIn, resultBytes, fingerprint] = fields.map((field) => field.toString('latin1'));
+  const numberOr = (text: string | undefined) => (text ? Number(text) : null);
+  return {
+    ...subject,
+    state: status,
+    attempt: Number(attempt),
+    fence: Number(fence),
+    leaseRemainingMs: numberOr(leaseRemaining),
+    expiresInMs: expiresIn === '-1' ? Number.POSITIVE_INFINITY : Number(expiresIn),
+    resultBytes: numberOr(resultBytes),
+    fingerprint: fingerprint ? Buffer.from(fingerprint, 'latin1').toString('hex') : null,
+  };
+}
+
+/** @throws ClosedError, StoreUnavailableError, InProgressError, CodecError */
+export async function forgetRecord(parts: Parts, subject: Subject, force: boolean): Promise<boolean> {
+  const { key } = subject;
+  const { status, fields } = await call(parts, 'forget', subject, { force: force ? '1' : '0' });
+  if (status === 'running') {
+    throw new InProgressError('The key is in progress: only `force` forgets it', { key, retryAfterMs: Number(fields[0]) });
+  }
+  if (status === 'unreadable') throw unreadable(key);
+  return status === 'forgotten';
+}
+
+async function call<N extends ScriptName>(parts: Parts, name: N, { key, redisKey }: Subject, args: ScriptArgs<N>): Promise<ScriptReply<N>> {
+  if (parts.closing.aborted) throw new ClosedError('The Dedup is closed', { key });
+  try {
+    return await parts.scripts.call(name, redisKey, args);
+  } catch (error) {
+    if (!(error instanceof ExchangeError)) throw error;
+    parts.events.emit('storeError', parts.subject({ key, redisKey }), { operation: name, code: error.code });
+    throw storeUnavailable(key, error, name === 'inspect' ? 'nothing was read' : 'the record may or may not be removed');
+  }
+}

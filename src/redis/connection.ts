@@ -1,0 +1,192 @@
+/**
+ * One exchange with Redis, with a deadline of its own and a failure that says what is known.
+ *
+ * ioredis may hold a command back, resend it after a reconnect, or never settle it, all by its options. So scripts go
+ * only to a connection that is ready, every exchange has the library's deadline, and what comes of it is one of: an
+ * answer, surely nothing (`unsent`, `refused`), or unknown.
+ */
+import { monotonicMs } from '../clock.js';
+import type { SCRIPTS } from './scripts.generated.js';
+
+/** What the library needs of an ioredis 5 or 6 `Redis` or `Cluster`, whatever its reply mapping. */
+export interface RedisConnection {
+  readonly status: string;
+  readonly isCluster: boolean;
+  readonly options: { readonly keyPrefix?: string | undefined };
+  callBuffer(command: string, args: (string | Buffer | number)[]): Promise<unknown>;
+  call(command: string, args: (string | Buffer | number)[]): Promise<unknown>;
+  connect(): Promise<void>;
+  on(event: 'ready' | 'close' | 'end', listener: () => void): unknown;
+  duplicate(): unknown;
+}
+
+/** What is known of an exchange that failed: never given to ioredis, refused by the server, or nothing. */
+export type ExchangeFailure = 'unsent' | 'refused' | 'unknown';
+
+/** Why an exchange failed. Its message and cause hold no arguments of the command. */
+export class ExchangeError extends Error {
+  constructor(
+    readonly failure: ExchangeFailure,
+    /** The server's error code, such as `OOM`; null where there was no answer. */
+    readonly code: string | null,
+    message: string,
+    cause?: Error,
+  ) {
+    super(message, cause && { cause });
+  }
+}
+
+export type ScriptText = (typeof SCRIPTS)[keyof typeof SCRIPTS];
+
+export interface ScriptAnswer {
+  /** One flat array a key, a status word first. */
+  readonly entries: Buffer[][];
+  /** The connection provably did not drop between sending and answer, so the script ran once. */
+  readonly steady: boolean;
+}
+
+/** Refusals that pass by themselves: asked again until the deadline. */
+const PASSING = new Set(['LOADING', 'BUSY', 'TRYAGAIN', 'CLUSTERDOWN', 'MASTERDOWN', 'READONLY']);
+const PAUSE_MS = 50;
+
+const connections = new WeakMap<RedisConnection, Connection>();
+
+export class Connection {
+  /** The library's view of a caller's connection: one for all Dedups on it, so that its listeners are added once. */
+  static of(redis: RedisConnection): Connection {
+    const connection = connections.get(redis) ?? new Connection(redis);
+    connections.set(redis, connection);
+    return connection;
+  }
+
+  /** Rises whenever the connection drops. */
+  epoch = 0;
+  readonly #statusListeners = new Set<() => void>();
+
+  private constructor(readonly redis: RedisConnection) {
+    const told = () => {
+      for (const listener of [...this.#statusListeners]) listener();
+    };
+    redis.on('close', () => {
+      this.epoch += 1;
+    });
+    redis.on('ready', told);
+    redis.on('end', told);
+  }
+
+  get isCluster(): boolean {
+    return this.redis.isCluster;
+  }
+
+  get keyPrefix(): string {
+    return String(this.redis.options.keyPrefix ?? '');
+  }
+
+  /** Calls back at every `ready` and `end` of the connection. Returns what takes the listener away. */
+  onStatus(listener: () => void): () => void {
+    this.#statusListeners.add(listener);
+    return () => this.#statusListeners.delete(listener);
+  }
+
+  /**
+   * Runs a script over a list of keys.
+   *
+   * @param deadline on the monotonic clock
+   * @throws ExchangeError when there is no answer by the deadline, or a refusal
+   */
+  async run(script: ScriptText, keys: string[], args: (string | number | Buffer)[], deadline: number): Promise<ScriptAnswer> {
+    if (this.redis.status !== 'ready') await this.#ready(deadline);
+    const { epoch } = this;
+    const steady = () => !this.isCluster && this.epoch === epoch;
+    let [command, text] = ['evalsha', script.sha1 as string];
+    for (;;) {
+      try {
+        const reply = await withDeadline(this.redis.callBuffer(command, [text, keys.length, ...keys, ...args]), deadline);
+        return { entries: reply as Buffer[][], steady: steady() };
+      } catch (error) {
+        const failed = explain(error, steady());
+        if (failed.code === 'NOSCRIPT') {
+          [command, text] = ['eval', script.source];
+        } else if (failed.code !== null && PASSING.has(failed.code) && monotonicMs() + PAUSE_MS < deadline) {
+          await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+          if (this.redis.status !== 'ready') await this.#ready(deadline);
+        } else {
+          throw failed;
+        }
+      }
+    }
+  }
+
+  /**
+   * Runs a plain command whose arguments are the library's own.
+   *
+   * @throws ExchangeError as `run`
+   */
+  async command(name: string, args: string[], deadline: number): Promise<unknown> {
+    await this.#ready(deadline);
+    return this.within(this.redis.call(name, args), deadline);
+  }
+
+  /**
+   * What a command that is under way comes to.
+   *
+   * @throws ExchangeError as `run`
+   */
+  async within<T>(reply: Promise<T>, deadline: number): Promise<T> {
+    try {
+      return await withDeadline(reply, deadline);
+    } catch (error) {
+      throw explain(error, false);
+    }
+  }
+
+  async #ready(deadline: number): Promise<void> {
+    while (this.redis.status !== 'ready') {
+      if (this.redis.status === 'end') {
+        throw new ExchangeError('unsent', null, 'The connection to Redis is closed');
+      }
+      if (this.redis.status === 'wait') this.redis.connect().catch(() => {});
+      if (!(await this.#statusChange(deadline))) {
+        throw new ExchangeError('unsent', null, `Redis was not reached in time (the connection is \`${this.redis.status}\`)`);
+      }
+    }
+  }
+
+  /** Waits for `ready` or `end`; false when the deadline comes first. */
+  #statusChange(deadline: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      const done = (changed: boolean) => {
+        clearTimeout(timer);
+        off();
+        resolve(changed);
+      };
+      const timer = setTimeout(done, Math.max(0, deadline - monotonicMs()), false);
+      const off = this.onStatus(() => done(true));
+    });
+  }
+}
+
+/** The promise's value, or an `unknown` failure when the deadline comes first. */
+function withDeadline<T>(promise: Promise<T>, deadline: number): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const late = () => reject(new ExchangeError('unknown', null, 'Redis did not answer in time'));
+    const timer = setTimeout(late, Math.max(0, deadline - monotonicMs()));
+    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
+
+/** ioredis says these of a command that it has neither sent nor kept; it gives them no code. */
+const KEPT_BACK = /enableOfflineQueue options is false/;
+
+/** What an error of ioredis says of the exchange. Its `command.args` hold payloads and are left behind. */
+function explain(error: unknown, steady: boolean): ExchangeError {
+  if (error instanceof ExchangeError) return error;
+  const { name, message } = error as Error;
+  if (name === 'ReplyError') {
+    const code = /^[A-Z][A-Z0-9]*/.exec(message)?.[0] ?? 'ERR';
+    // A refusal after a reconnect may follow a first copy that ran.
+    return new ExchangeError(steady ? 'refused' : 'unknown', code, `Redis answered ${code}`);
+  }
+  const cause = Object.assign(new Error(message), { name });
+  return new ExchangeError(steady && KEPT_BACK.test(message) ? 'unsent' : 'unknown', null, message, cause);
+}

@@ -1,0 +1,87 @@
+/** One typed call a script: named arguments in, a status and its fields out. */
+import { monotonicMs } from '../clock.js';
+import { type Connection, ExchangeError } from './connection.js';
+import { SCRIPTS, type Statuses } from './scripts.generated.js';
+
+export type ScriptName = keyof typeof SCRIPTS;
+export type ScriptArgs<N extends ScriptName> = Record<(typeof SCRIPTS)[N]['args'][number], string | number | Buffer>;
+
+/** One entry's answer. */
+export interface ScriptReply<N extends ScriptName> {
+  readonly status: Exclude<Statuses[N], 'refused'>;
+  readonly fields: readonly Buffer[];
+  /** The script provably ran once. */
+  readonly steady: boolean;
+}
+
+export interface ScriptCall<N extends ScriptName> {
+  readonly redisKey: string;
+  readonly args: ScriptArgs<N>;
+}
+
+/** A list is bounded, so that no call of others waits long behind it. */
+const LONGEST_LIST = 128;
+
+export class Scripts {
+  constructor(
+    readonly connection: Connection,
+    private readonly redisTimeoutMs: number,
+  ) {}
+
+  /**
+   * Runs one call.
+   *
+   * @param deadline on the monotonic clock; `redisTimeout` from now where it is not given
+   * @throws ExchangeError when there is no answer, or a refusal
+   */
+  async call<N extends ScriptName>(name: N, redisKey: string, args: ScriptArgs<N>, deadline?: number): Promise<ScriptReply<N>> {
+    const [reply] = await this.#send(name, [{ redisKey, args }], deadline ?? this.deadline());
+    if (reply instanceof ExchangeError) throw reply;
+    return reply as ScriptReply<N>;
+  }
+
+  /**
+   * Runs independent calls together. Answers stand in the order of the calls; one's failure is no other's. In Cluster
+   * each key goes by itself, since a list may hold one slot only. Where a list fails as a whole, as by one key that the
+   * user may not touch, its entries are sought singly.
+   */
+  async callMany<N extends ScriptName>(name: N, calls: readonly ScriptCall<N>[], deadline = this.deadline()): Promise<(ScriptReply<N> | ExchangeError)[]> {
+    const size = this.connection.isCluster ? 1 : LONGEST_LIST;
+    const lists: ScriptCall<N>[][] = [];
+    for (let at = 0; at < calls.length; at += size) lists.push(calls.slice(at, at + size));
+    const replies = await Promise.all(lists.map((list) => this.#sendList(name, list, deadline)));
+    return replies.flat();
+  }
+
+  /** `redisTimeout` from now, on the monotonic clock. */
+  deadline(): number {
+    return monotonicMs() + this.redisTimeoutMs;
+  }
+
+  async #sendList<N extends ScriptName>(name: N, list: ScriptCall<N>[], deadline: number): Promise<(ScriptReply<N> | ExchangeError)[]> {
+    try {
+      return await this.#send(name, list, deadline);
+    } catch (error) {
+      if (!(error instanceof ExchangeError)) throw error;
+      if (list.length === 1 || error.failure !== 'refused') return list.map(() => error);
+      return (await Promise.all(list.map((call) => this.#sendList(name, [call], deadline)))).flat();
+    }
+  }
+
+  async #send<N extends ScriptName>(name: N, list: readonly ScriptCall<N>[], deadline: number): Promise<(ScriptReply<N> | ExchangeError)[]> {
+    const script = SCRIPTS[name];
+    const names = script.args as readonly (keyof ScriptArgs<N>)[];
+    const { entries, steady } = await this.connection.run(
+      script,
+      list.map(({ redisKey }) => redisKey),
+      list.flatMap(({ args }) => names.map((arg) => args[arg])),
+      deadline,
+    );
+    return entries.map(([status, ...fields]) => {
+      const word = String(status) as Statuses[N];
+      if (word !== 'refused') return { status: word as Exclude<Statuses[N], 'refused'>, fields, steady };
+      const code = String(fields[0]);
+      return new ExchangeError(steady ? 'refused' : 'unknown', code, `Redis answered ${code}`);
+    });
+  }
+}

@@ -1,0 +1,108 @@
+/** A Redis server that can be killed and started again: of a binary on this machine, or in a container. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+
+/** A server of ours, whatever it runs on. */
+export interface RedisServer {
+  readonly url: string;
+  readonly port: number;
+  /** SIGKILL: nothing more is written. */
+  kill(): Promise<void>;
+  /** Starts it again on its port and its data; the same as before `kill`, or after a `stop` that kept them. */
+  restart(): Promise<void>;
+  /** Ends it and throws its data away. */
+  stop(): Promise<void>;
+}
+
+/** How to run a server: a command and what its libraries need. */
+export interface ServerBinary {
+  readonly command: string;
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+const PORT_TRIES = 5;
+
+/** @param args as on the server's command line: `['--appendonly', 'yes']` */
+export async function startBinary(binary: ServerBinary, args: readonly string[] = []): Promise<RedisServer> {
+  const folder = await mkdtemp(join(tmpdir(), 'redis-once-'));
+  for (let tries = 1; ; tries += 1) {
+    const port = await freePort();
+    const server = new BinaryServer(binary, args, port, folder);
+    try {
+      await server.restart();
+      return server;
+    } catch (error) {
+      // Between the look for a free port and its use another process may have taken it.
+      if (tries === PORT_TRIES || !/address already in use/i.test(String(error))) throw error;
+    }
+  }
+}
+
+class BinaryServer implements RedisServer {
+  readonly url: string;
+  #child: ChildProcess | undefined;
+
+  constructor(
+    private readonly binary: ServerBinary,
+    private readonly args: readonly string[],
+    readonly port: number,
+    private readonly folder: string,
+  ) {
+    this.url = `redis://127.0.0.1:${port}`;
+  }
+
+  async restart(): Promise<void> {
+    const fixed = ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.folder, '--save', ''];
+    const child = spawn(this.binary.command, [...fixed, ...this.args], {
+      env: { ...process.env, ...this.binary.env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.#child = child;
+    const endWithUs = () => child.kill('SIGKILL');
+    process.once('exit', endWithUs);
+    child.once('exit', () => process.off('exit', endWithUs));
+    await ready(child);
+  }
+
+  async kill(): Promise<void> {
+    const child = this.#child;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const exited = once(child, 'exit');
+    child.kill('SIGKILL');
+    await exited;
+  }
+
+  async stop(): Promise<void> {
+    await this.kill();
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** @throws what the server printed, where it ended before it was ready */
+function ready(child: ChildProcess): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const printed: string[] = [];
+    for (const stream of [child.stdout, child.stderr]) {
+      createInterface({ input: stream as NodeJS.ReadableStream }).on('line', (line) => {
+        printed.push(line);
+        if (/Ready to accept connections/.test(line)) resolve();
+      });
+    }
+    child.once('error', reject);
+    child.once('exit', (code) => reject(new Error(`The Redis server ended (${code}):\n${printed.slice(-20).join('\n')}`)));
+  });
+}
+
+export async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address() as { port: number };
+  probe.close();
+  await once(probe, 'close');
+  return port;
+}
