@@ -1,0 +1,85 @@
+/** The test vocabulary: connections and Dedups that clean up after themselves, and sentences to expect with. */
+import { randomUUID } from 'node:crypto';
+import { type Cluster, Redis, type RedisOptions } from 'ioredis';
+import { expect, inject, onTestFinished } from 'vitest';
+import { Dedup, type DedupErrorCode, type DedupOptions, isDedupError, type Outcome } from '../../src/index.js';
+
+/** A connection to the plain Redis, or to `url`; ended with the test. */
+export function connect(options: RedisOptions = {}, url: string = inject('redisUrl')): Redis {
+  const redis = new Redis(url, options);
+  redis.on('error', () => {});
+  onTestFinished(() => redis.disconnect());
+  return redis;
+}
+
+/** A namespace that no other test has. */
+export function freshNamespace(): string {
+  return `test-${randomUUID()}`;
+}
+
+/** A Dedup in a namespace of its own; closed with the test, running handlers cut off. */
+export function makeDedup(options: DedupOptions = {}, redis: Redis | Cluster = connect()): Dedup {
+  const dedup = new Dedup(redis, { namespace: freshNamespace(), ...options });
+  onTestFinished(() => dedup.close({ drain: 0 }));
+  return dedup as Dedup;
+}
+
+/** A promise to settle by hand: holds a handler where the test wants it. */
+export interface Gate<T = void> {
+  readonly opened: Promise<T>;
+  open(value: T): void;
+  fail(error: unknown): void;
+}
+
+export function gate<T = void>(): Gate<T> {
+  let open!: (value: T) => void;
+  let fail!: (error: unknown) => void;
+  const opened = new Promise<T>((resolve, reject) => {
+    open = resolve;
+    fail = reject;
+  });
+  opened.catch(() => {});
+  return { opened, open, fail };
+}
+
+/** Polls until the condition holds; the test's own time limit ends a vain wait. */
+export async function until(condition: () => unknown): Promise<void> {
+  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 2));
+}
+
+/** A handler that is held until the test lets it go, and says when it has started. */
+export function heldHandler<T>(result: T): { handler: () => Promise<T>; started: Promise<void>; release: () => void; runs: () => number } {
+  const [started, hold] = [gate(), gate()];
+  let runs = 0;
+  const handler = async () => {
+    runs += 1;
+    started.open();
+    await hold.opened;
+    return result;
+  };
+  return { handler, started: started.opened, release: () => hold.open(), runs: () => runs };
+}
+
+/** The call rejects with the library's error of that code. Returns it. */
+export async function expectCode<C extends DedupErrorCode>(call: Promise<unknown>, code: C) {
+  const error = await call.then(
+    (value) => expect.fail(`Expected ${code}, got a value: ${JSON.stringify(value)}`),
+    (reason: unknown) => reason,
+  );
+  if (!isDedupError(error, code)) throw error;
+  return error;
+}
+
+/** Exactly one of the outcomes ran the handler; all have the same value. */
+export function expectRanOnce(outcomes: readonly Outcome<unknown>[]): void {
+  expect(outcomes.filter(({ status }) => status === 'executed')).toHaveLength(1);
+  expect(outcomes.filter(({ status }) => status === 'replayed')).toHaveLength(outcomes.length - 1);
+  for (const { value } of outcomes) expect(value).toEqual(outcomes[0]?.value);
+}
+
+/** Every key in a namespace, as Redis has it. */
+export async function keysOf(redis: Redis, namespace: string): Promise<string[]> {
+  const keys: string[] = [];
+  for await (const page of redis.scanStream({ match: `*${namespace}:*`, count: 1_000 })) keys.push(...(page as string[]));
+  return keys.sort();
+}
