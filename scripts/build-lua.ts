@@ -7,7 +7,9 @@ const lines = scripts.map(
   ({ name, sha1, source, args }) =>
     `  ${name}: { name: '${name}', sha1: '${sha1}', args: ${JSON.stringify(args)}, source: ${JSON.stringify(source)} },`,
 );
-const statuses = scripts.map(({ name, statuses: words }) => `  ${name}: ${words.map((word) => `'${word}'`).join(' | ')};`);
+const statuses = scripts.map(
+  ({ name, statuses: words }) => `  ${name}: ${words.map((word) => `'${word}'`).join(' | ')};`,
+);
 writeFileSync(
   'src/redis/scripts.generated.ts',
   `// Made by scripts/build-lua.ts from lua/. Not for editing.

@@ -34,7 +34,8 @@ const BUILTINS = new Set([
 ]);
 const FORBIDDEN_COMMANDS = new Set(['SCAN', 'KEYS', 'DEL', 'SPUBLISH', 'EVAL', 'EVALSHA', 'FLUSHALL', 'FLUSHDB']);
 const KEYLESS_COMMANDS = new Set(['TIME', 'PUBLISH']);
-const HEADER = /^--\[\[\n(\S+): .+\n\nList {5}.+\nKEYS\[i\] {2}(\S+)\nARGV {5}([\s\S]+?)\n\nReturns {2}([\s\S]+?)\nWrites {3}[\s\S]+?\nResend {3}[\s\S]+?\n\]\]\n/;
+const HEADER =
+  /^--\[\[\n(\S+): .+\n\nList {5}.+\nKEYS\[i\] {2}(\S+)\nARGV {5}([\s\S]+?)\n\nReturns {2}([\s\S]+?)\nWrites {3}[\s\S]+?\nResend {3}[\s\S]+?\n\]\]\n/;
 
 export function bundleLua(folder: string): Script[] {
   const library = readLibrary(join(folder, 'lib'));
@@ -51,7 +52,12 @@ function readLibrary(folder: string): Map<string, Definition> {
     for (const statement of parse(file, source).body) {
       const names = localNames(file, statement);
       const [from, to] = (statement as Node).range;
-      const definition = { text: source.slice(from, to), needs: freeNames(file, source.slice(from, to)), statement, file };
+      const definition = {
+        text: source.slice(from, to),
+        needs: freeNames(file, source.slice(from, to)),
+        statement,
+        file,
+      };
       for (const name of names) {
         if (library.has(name)) fail(file, `\`${name}\` is defined twice in lua/lib`);
         library.set(name, definition);
@@ -112,8 +118,10 @@ function checkEntry(path: string, name: string, chunk: luaparse.Chunk, header: R
     .filter((word) => word !== '' && word !== 'nothing');
   if (parameters[0] !== `${header[2]}_key`) fail(path, `the first parameter is not \`${header[2]}_key\``);
   const args = parameters.slice(1);
-  if (args.join() !== documented.join()) fail(path, `ARGV names ${documented.join()}, the function takes ${args.join()}`);
-  if ((width as luaparse.NumericLiteral).value !== args.length) fail(path, `each_entry is told a wrong number of arguments`);
+  if (args.join() !== documented.join())
+    fail(path, `ARGV names ${documented.join()}, the function takes ${args.join()}`);
+  if ((width as luaparse.NumericLiteral).value !== args.length)
+    fail(path, `each_entry is told a wrong number of arguments`);
   return args;
 }
 
@@ -138,7 +146,8 @@ function checkStatuses(path: string, chunk: luaparse.Chunk, documented: string):
 
 function checkCommands(path: string, statement: luaparse.Statement): void {
   walk(statement, (node) => {
-    if (node.type === 'Identifier' && node.name === 'error_reply') fail(path, 'scripts answer status words, no error replies');
+    if (node.type === 'Identifier' && node.name === 'error_reply')
+      fail(path, 'scripts answer status words, no error replies');
     if (node.type !== 'CallExpression' || node.base.type !== 'MemberExpression') return;
     const { base, identifier } = node.base;
     if ((base as luaparse.Identifier).name !== 'redis' || !/^p?call$/.test(identifier.name)) return;
@@ -166,7 +175,8 @@ function freeNames(path: string, source: string): string[] {
 
 function localNames(path: string, statement: luaparse.Statement): string[] {
   if (statement.type === 'LocalStatement') return statement.variables.map(({ name }) => name);
-  if (statement.type === 'FunctionDeclaration' && statement.isLocal) return [(statement.identifier as luaparse.Identifier).name];
+  if (statement.type === 'FunctionDeclaration' && statement.isLocal)
+    return [(statement.identifier as luaparse.Identifier).name];
   return fail(path, 'a library holds local names and functions, nothing else');
 }
 

@@ -40,25 +40,26 @@ export const json: JsonCodec = {
 export type Stored<T, C extends Codec = JsonCodec> = C extends { readonly form: 'json' } ? JsonForm<T> : T;
 
 /** What is left of a value after `JSON.parse(JSON.stringify(value))`, with `undefined` kept at the top. */
-export type JsonForm<T> = IsAny<T> extends true
-  ? T
-  : unknown extends T
+export type JsonForm<T> =
+  IsAny<T> extends true
     ? T
-    : T extends string | number | boolean | null | undefined
+    : unknown extends T
       ? T
-      : T extends void
-        ? undefined
-        : T extends { toJSON(...args: never[]): infer U }
-          ? JsonForm<U>
-          : T extends Unserializable
-            ? never
-            : T extends ReadonlyMap<unknown, unknown> | ReadonlySet<unknown>
-              ? Record<string, never>
-              : T extends readonly unknown[]
-                ? { [K in keyof T]: JsonElement<T[K]> }
-                : T extends object
-                  ? JsonObject<T>
-                  : never;
+      : T extends string | number | boolean | null | undefined
+        ? T
+        : T extends void
+          ? undefined
+          : T extends { toJSON(...args: never[]): infer U }
+            ? JsonForm<U>
+            : T extends Unserializable
+              ? never
+              : T extends ReadonlyMap<unknown, unknown> | ReadonlySet<unknown>
+                ? Record<string, never>
+                : T extends readonly unknown[]
+                  ? { [K in keyof T]: JsonElement<T[K]> }
+                  : T extends object
+                    ? JsonObject<T>
+                    : never;
 
 type IsAny<T> = 0 extends 1 & T ? true : false;
 type Unserializable = bigint | symbol | ((...args: never[]) => unknown);
@@ -66,17 +67,30 @@ type JsonElement<T> = T extends undefined | symbol | ((...args: never[]) => unkn
 /** Properties without a JSON form are left out; those that may be `undefined` may be left out. */
 type JsonObject<T> = Flatten<
   {
-    [K in keyof T as K extends string | number ? (IsDropped<T[K]> extends true ? never : MayBeMissing<T[K]> extends true ? never : K) : never]: JsonForm<T[K]>;
+    [K in keyof T as K extends string | number
+      ? IsDropped<T[K]> extends true
+        ? never
+        : MayBeMissing<T[K]> extends true
+          ? never
+          : K
+      : never]: JsonForm<T[K]>;
   } & {
-    [K in keyof T as K extends string | number ? (IsDropped<T[K]> extends true ? never : MayBeMissing<T[K]> extends true ? K : never) : never]?: JsonForm<Exclude<T[K], undefined | symbol | ((...args: never[]) => unknown)>>;
+    [K in keyof T as K extends string | number
+      ? IsDropped<T[K]> extends true
+        ? never
+        : MayBeMissing<T[K]> extends true
+          ? K
+          : never
+      : never]?: JsonForm<Exclude<T[K], undefined | symbol | ((...args: never[]) => unknown)>>;
   }
 >;
 type IsDropped<T> = [T] extends [undefined | symbol | ((...args: never[]) => unknown)] ? true : false;
-type MayBeMissing<T> = IsAny<T> extends true
-  ? false
-  : unknown extends T
+type MayBeMissing<T> =
+  IsAny<T> extends true
     ? false
-    : [Extract<T, undefined | symbol | ((...args: never[]) => unknown)>] extends [never]
+    : unknown extends T
       ? false
-      : true;
+      : [Extract<T, undefined | symbol | ((...args: never[]) => unknown)>] extends [never]
+        ? false
+        : true;
 type Flatten<T> = { [K in keyof T]: T[K] };

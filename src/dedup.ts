@@ -4,7 +4,7 @@ import type { Duration } from './duration.js';
 import { InvalidOptionError } from './errors.js';
 import type { DedupEvents } from './events.js';
 import { fingerprintOf } from './fingerprint.js';
-import { forgetRecord, inspectRecord } from './records.js';
+import { given } from './given.js';
 import { checkKey, escapePart, recordKey } from './key.js';
 import { runOnce } from './once.js';
 import {
@@ -18,8 +18,8 @@ import {
 } from './options.js';
 import type { Handler, Outcome, RecordInfo } from './outcome.js';
 import { Parts } from './parts.js';
+import { forgetRecord, inspectRecord } from './records.js';
 import type { RedisConnection } from './redis/connection.js';
-import { given } from './given.js';
 
 /** What a view adds to the Dedup that it belongs to. */
 class View {
@@ -72,12 +72,20 @@ export class Dedup<C extends Codec = JsonCodec> {
    * @throws StoreUnavailableError: surely nothing was applied; OutcomeUnknownError: a later call settles it
    * @throws the reason of `signal`, where it aborts before the handler has started
    */
-  async once<T, K extends Codec = C>(key: string, handler: Handler<T>, options?: OnceOptions<K>): Promise<Stored<T, K>> {
+  async once<T, K extends Codec = C>(
+    key: string,
+    handler: Handler<T>,
+    options?: OnceOptions<K>,
+  ): Promise<Stored<T, K>> {
     return (await this.run(key, handler, options)).value;
   }
 
   /** As `once`, and tells how the call came to its value. */
-  async run<T, K extends Codec = C>(key: string, handler: Handler<T>, options?: OnceOptions<K>): Promise<Outcome<Stored<T, K>>> {
+  async run<T, K extends Codec = C>(
+    key: string,
+    handler: Handler<T>,
+    options?: OnceOptions<K>,
+  ): Promise<Outcome<Stored<T, K>>> {
     const { parts, settings: outer } = this.#view;
     checkKey(key, parts.settings.maxKeyBytes);
     checkHandler(handler, key);
@@ -163,7 +171,8 @@ export class Dedup<C extends Codec = JsonCodec> {
     const { parts, settings: outer } = this.#view;
     checkKey(key, parts.settings.maxKeyBytes);
     const unknown = Object.keys(options ?? {}).find((name) => !known.includes(name));
-    if (unknown !== undefined) throw new InvalidOptionError(`Expected the options ${known.join(', ')}, got ${given(unknown)}`, { key });
+    if (unknown !== undefined)
+      throw new InvalidOptionError(`Expected the options ${known.join(', ')}, got ${given(unknown)}`, { key });
     const { slot } = readOnceOptions({ slot: (options as { slot?: string } | undefined)?.slot }, outer);
     return { key, redisKey: this.#redisKey(key, slot) };
   }

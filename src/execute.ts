@@ -16,7 +16,12 @@ import { onAbort } from './signals.js';
  * @param tell is given what the key stands at, where that is the same for all who ask
  * @throws the handler's own error, or why its result was not stored
  */
-export async function execute(parts: Parts, call: Call, attempt: Attempt, tell: (answer: Answer) => void): Promise<Buffer> {
+export async function execute(
+  parts: Parts,
+  call: Call,
+  attempt: Attempt,
+  tell: (answer: Answer) => void,
+): Promise<Buffer> {
   const { key, redisKey, settings, handler } = call;
   const unlisten = onAbort(settings.signal, (reason) => attempt.interrupt(reason));
   try {
@@ -37,7 +42,13 @@ export async function execute(parts: Parts, call: Call, attempt: Attempt, tell: 
   }
 }
 
-async function runHandler(parts: Parts, call: Call, attempt: Attempt, handler: Call['handler'], tell: (answer: Answer) => void): Promise<unknown> {
+async function runHandler(
+  parts: Parts,
+  call: Call,
+  attempt: Attempt,
+  handler: Call['handler'],
+  tell: (answer: Answer) => void,
+): Promise<unknown> {
   const { onError, retentionMs } = call.settings;
   const { attempt: number, ttlMs } = attempt.terms;
   try {
@@ -80,7 +91,10 @@ export function encodeResult(parts: Parts, { key, redisKey, settings }: Call, va
   }
   const result = Buffer.from(encoded as string);
   if (result.length > maxResultBytes) {
-    throw new ResultTooLargeError(`Expected the result to be at most ${maxResultBytes} bytes (maxResultBytes), got ${result.length} bytes`, { key });
+    throw new ResultTooLargeError(
+      `Expected the result to be at most ${maxResultBytes} bytes (maxResultBytes), got ${result.length} bytes`,
+      { key },
+    );
   }
   return result;
 }

@@ -6,7 +6,10 @@ const LONGEST_MESSAGE = 8 * 1024;
 
 /** The bytes to store of what a handler threw. Long texts are cut. */
 export function writeFailure(error: unknown): string {
-  const { name, message, code } = (typeof error === 'object' && error !== null ? error : { message: error }) as Record<string, unknown>;
+  const { name, message, code } = (typeof error === 'object' && error !== null ? error : { message: error }) as Record<
+    string,
+    unknown
+  >;
   const failure: StoredFailure = {
     name: text(name, LONGEST_NAME) ?? 'Error',
     message: text(message, LONGEST_MESSAGE) ?? '',
@@ -21,5 +24,7 @@ export function readFailure(bytes: Buffer): StoredFailure {
 }
 
 function text(value: unknown, longest: number): string | undefined {
-  return value === undefined || value === null || typeof value === 'object' ? undefined : String(value).slice(0, longest);
+  return value === undefined || value === null || typeof value === 'object'
+    ? undefined
+    : String(value).slice(0, longest);
 }

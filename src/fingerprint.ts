@@ -38,7 +38,13 @@ function rejectUncomparable(value: unknown): void {
     throw new TypeError(`a ${typeof value} in it`);
   }
   if (typeof value !== 'object' || value === null || 'toJSON' in value) return;
-  if (value instanceof Map || value instanceof Set || value instanceof Promise || value instanceof ArrayBuffer || ArrayBuffer.isView(value)) {
+  if (
+    value instanceof Map ||
+    value instanceof Set ||
+    value instanceof Promise ||
+    value instanceof ArrayBuffer ||
+    ArrayBuffer.isView(value)
+  ) {
     throw new TypeError(`${given(value)} in it`);
   }
   for (const part of Object.values(value)) rejectUncomparable(part);

@@ -6,7 +6,13 @@
  */
 import type { AttemptTerms } from './attempt.js';
 import { monotonicMs } from './clock.js';
-import { BrokenRecordError, type DedupError, LeaseLostError, OutcomeUnknownError, StoreUnavailableError } from './errors.js';
+import {
+  BrokenRecordError,
+  type DedupError,
+  LeaseLostError,
+  OutcomeUnknownError,
+  StoreUnavailableError,
+} from './errors.js';
 import type { Parts } from './parts.js';
 import { ExchangeError } from './redis/connection.js';
 import type { ScriptArgs, ScriptReply } from './redis/scripts.js';
@@ -29,7 +35,12 @@ const PAUSE_MS = 20;
  *
  * @throws LeaseLostError, BrokenRecordError, StoreUnavailableError: nothing was applied; OutcomeUnknownError
  */
-export async function commit(parts: Parts, terms: AttemptTerms, retentionMs: number, result: string | Buffer): Promise<void> {
+export async function commit(
+  parts: Parts,
+  terms: AttemptTerms,
+  retentionMs: number,
+  result: string | Buffer,
+): Promise<void> {
   const { key, redisKey, token, fence, born } = terms;
   const { redisTimeoutMs } = parts.settings;
   const until = monotonicMs() + (COMMIT_TIMEOUTS - 1) * redisTimeoutMs;
@@ -57,14 +68,21 @@ export async function commit(parts: Parts, terms: AttemptTerms, retentionMs: num
 }
 
 /** After a commit without an answer: returns where it was applied after all. */
-async function settleCommit(parts: Parts, terms: AttemptTerms, doubt: boolean, cause: ExchangeError | undefined): Promise<void> {
+async function settleCommit(
+  parts: Parts,
+  terms: AttemptTerms,
+  doubt: boolean,
+  cause: ExchangeError | undefined,
+): Promise<void> {
   const { key, ttlMs } = terms;
   let status: ScriptReply<'settle'>['status'];
   try {
     ({ status } = await settle(parts, terms, { as: 'released', ended: 'interrupted', ttlMs }));
   } catch (error) {
     if (!(error instanceof ExchangeError)) throw error;
-    throw doubt ? outcomeUnknown(key, cause) : storeUnavailable(key, cause ?? error, 'the handler ran, its result was not stored');
+    throw doubt
+      ? outcomeUnknown(key, cause)
+      : storeUnavailable(key, cause ?? error, 'the handler ran, its result was not stored');
   }
   if (status === 'done') return;
   if (status === 'released' || status === 'failed') {
@@ -78,10 +96,23 @@ async function settleCommit(parts: Parts, terms: AttemptTerms, doubt: boolean, c
  *
  * @throws ExchangeError when there is no answer
  */
-export async function settle(parts: Parts, terms: AttemptTerms, settlement: Settlement): Promise<ScriptReply<'settle'>> {
+export async function settle(
+  parts: Parts,
+  terms: AttemptTerms,
+  settlement: Settlement,
+): Promise<ScriptReply<'settle'>> {
   const { redisKey, token, fence, born } = terms;
   const { as, ended, ttlMs, failure = '' } = settlement;
-  const args: ScriptArgs<'settle'> = { token, fence, born, as, ended, ttl_ms: ttlMs, channel: parts.hints.channel, failure };
+  const args: ScriptArgs<'settle'> = {
+    token,
+    fence,
+    born,
+    as,
+    ended,
+    ttl_ms: ttlMs,
+    channel: parts.hints.channel,
+    failure,
+  };
   try {
     return await parts.scripts.call('settle', redisKey, args);
   } catch (error) {
@@ -107,7 +138,10 @@ export function brokenRecord(key: string): BrokenRecordError {
 
 function outcomeUnknown(key: string, cause: ExchangeError | undefined): OutcomeUnknownError {
   const why = cause ? 'Redis did not answer' : 'the record is gone, and the connection had dropped meanwhile';
-  return new OutcomeUnknownError(`The commit may or may not have happened: ${why}. A later call with the key settles it`, { key, cause });
+  return new OutcomeUnknownError(
+    `The commit may or may not have happened: ${why}. A later call with the key settles it`,
+    { key, cause },
+  );
 }
 
 const REFUSALS: Record<string, string> = {
@@ -126,6 +160,8 @@ const REFUSALS: Record<string, string> = {
 
 /** Nothing was applied: says which refusal it was, and what stands. */
 export function storeUnavailable(key: string, cause: ExchangeError | undefined, stands: string): StoreUnavailableError {
-  const why = cause?.code ? (REFUSALS[cause.code] ?? `Redis answered ${cause.code}`) : (cause?.message ?? 'Redis did not answer');
+  const why = cause?.code
+    ? (REFUSALS[cause.code] ?? `Redis answered ${cause.code}`)
+    : (cause?.message ?? 'Redis did not answer');
   return new StoreUnavailableError(`${why.replace(/^./, (first) => first.toUpperCase())}: ${stands}`, { key, cause });
 }

@@ -199,7 +199,18 @@ class Life {
     const { leaseMs, maxRunTimeMs } = settings;
     const [attempt, fence, born] = fields.map(Number) as [number, number, number];
     if (String(fields[3]) === 'lapsed') parts.events.emit('takenOver', parts.subject(call), { attempt });
-    const terms = { key, redisKey, token, fence, born, attempt, leaseMs, maxRunTimeMs, claimedAt, ttlMs: ttlMs(settings) };
+    const terms = {
+      key,
+      redisKey,
+      token,
+      fence,
+      born,
+      attempt,
+      leaseMs,
+      maxRunTimeMs,
+      claimedAt,
+      ttlMs: ttlMs(settings),
+    };
     return new Attempt(terms, (reason, ranMs) => {
       parts.events.emit('leaseLost', parts.subject(call), { attempt, ranMs, reason });
     });
@@ -232,7 +243,10 @@ class Life {
       }
       case 'failed': {
         const failure = readFailure(answer.failure);
-        throw new StoredFailureError('The handler failed, and its failure was stored (see `failure`)', { key, failure });
+        throw new StoredFailureError('The handler failed, and its failure was stored (see `failure`)', {
+          key,
+          failure,
+        });
       }
       case 'exhausted': {
         const attempts = answer.failures;
@@ -279,7 +293,18 @@ async function giveBack(parts: Parts, call: Call, token: Buffer): Promise<void> 
       const { status, fields } = await parts.scripts.call('claim', redisKey, { ...claimArgs(call, token), waits: '0' });
       if (status !== 'owned') return;
       const [attempt, fence, born] = fields.map(Number) as [number, number, number];
-      const terms = { key, redisKey, token, attempt, fence, born, claimedAt, leaseMs, maxRunTimeMs, ttlMs: ttlMs(settings) };
+      const terms = {
+        key,
+        redisKey,
+        token,
+        attempt,
+        fence,
+        born,
+        claimedAt,
+        leaseMs,
+        maxRunTimeMs,
+        ttlMs: ttlMs(settings),
+      };
       await settle(parts, terms, { as: 'released', ended: 'unstarted', ttlMs: terms.ttlMs });
       return;
     } catch {

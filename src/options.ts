@@ -110,7 +110,9 @@ const CALL_RULES: { [K in keyof OnceOptions]-?: { setting: keyof CallSettings; r
   codec: { setting: 'codec', rule: codecOption },
 };
 
-const DEDUP_RULES: { [K in keyof Omit<DedupOptions, keyof OnceOptions>]-?: { setting: keyof DedupSettings; rule: Rule<unknown> } } = {
+const DEDUP_RULES: {
+  [K in keyof Omit<DedupOptions, keyof OnceOptions>]-?: { setting: keyof DedupSettings; rule: Rule<unknown> };
+} = {
   namespace: { setting: 'namespace', rule: namespaceOption },
   hints: { setting: 'hints', rule: oneOf('pubsub', 'poll') },
   onStoreFailure: { setting: 'onStoreFailure', rule: oneOf('throw', 'proceed') },
@@ -155,7 +157,9 @@ export function readDedupOptions(options: DedupOptions | undefined): { dedup: De
   const entries = definedEntries('options', options);
   for (const [name] of entries) {
     if (PER_CALL_ONLY.includes(name)) {
-      throw new InvalidOptionError(`Expected \`${name}\` to be given to a call or to \`with\`, got it for the whole Dedup`);
+      throw new InvalidOptionError(
+        `Expected \`${name}\` to be given to a call or to \`with\`, got it for the whole Dedup`,
+      );
     }
   }
   const dedup: Record<string, unknown> = { ...DEDUP_DEFAULTS };
@@ -219,7 +223,12 @@ export function duration(min: number, max: number, maxText = formatMs(max)): Rul
     const ms = parseDuration(value);
     if (ms === undefined || ms < min || ms > max) {
       const form = ms === undefined ? 'a whole number of ms, or a string such as `30s`,' : '';
-      throw new InvalidOptionError(`Expected \`${name}\` to be ${form} from ${formatMs(min)} to ${maxText}, got ${given(value)}`.replace('  ', ' '));
+      throw new InvalidOptionError(
+        `Expected \`${name}\` to be ${form} from ${formatMs(min)} to ${maxText}, got ${given(value)}`.replace(
+          '  ',
+          ' ',
+        ),
+      );
     }
     return ms;
   };
@@ -228,7 +237,9 @@ export function duration(min: number, max: number, maxText = formatMs(max)): Rul
 function wholeNumber(min: number, max: number): Rule<number> {
   return (name, value) => {
     if (!Number.isInteger(value) || (value as number) < min || (value as number) > max) {
-      throw new InvalidOptionError(`Expected \`${name}\` to be a whole number from ${min} to ${max}, got ${given(value)}`);
+      throw new InvalidOptionError(
+        `Expected \`${name}\` to be a whole number from ${min} to ${max}, got ${given(value)}`,
+      );
     }
     return value as number;
   };
@@ -237,14 +248,17 @@ function wholeNumber(min: number, max: number): Rule<number> {
 function oneOf(...choices: string[]): Rule<string> {
   return (name, value) => {
     if (!choices.includes(value as string)) {
-      throw new InvalidOptionError(`Expected \`${name}\` to be ${choices.map((choice) => `\`${choice}\``).join(' or ')}, got ${given(value)}`);
+      throw new InvalidOptionError(
+        `Expected \`${name}\` to be ${choices.map((choice) => `\`${choice}\``).join(' or ')}, got ${given(value)}`,
+      );
     }
     return value as string;
   };
 }
 
 function flag(name: string, value: unknown): boolean {
-  if (typeof value !== 'boolean') throw new InvalidOptionError(`Expected \`${name}\` to be a boolean, got ${given(value)}`);
+  if (typeof value !== 'boolean')
+    throw new InvalidOptionError(`Expected \`${name}\` to be a boolean, got ${given(value)}`);
   return value;
 }
 
@@ -266,7 +280,11 @@ function hashTag(name: string, value: unknown): string {
 
 function abortSignal(name: string, value: unknown): AbortSignal {
   const signal = value as Partial<AbortSignal> | null;
-  if (typeof signal !== 'object' || typeof signal?.aborted !== 'boolean' || typeof signal.addEventListener !== 'function') {
+  if (
+    typeof signal !== 'object' ||
+    typeof signal?.aborted !== 'boolean' ||
+    typeof signal.addEventListener !== 'function'
+  ) {
     throw new InvalidOptionError(`Expected \`${name}\` to be an AbortSignal, got ${given(value)}`);
   }
   return value as AbortSignal;
@@ -279,7 +297,9 @@ function errorPolicy(name: string, value: unknown): unknown {
 function codecOption(name: string, value: unknown): Codec {
   const codec = value as Partial<Codec> | null;
   if (typeof codec !== 'object' || typeof codec?.encode !== 'function' || typeof codec.decode !== 'function') {
-    throw new InvalidOptionError(`Expected \`${name}\` to be an object with \`encode\` and \`decode\`, got ${given(value)}`);
+    throw new InvalidOptionError(
+      `Expected \`${name}\` to be an object with \`encode\` and \`decode\`, got ${given(value)}`,
+    );
   }
   return codec as Codec;
 }

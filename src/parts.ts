@@ -3,11 +3,11 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Attempt } from './attempt.js';
 import { monotonicMs } from './clock.js';
 import { ClosedError, InProgressError, InvalidOptionError } from './errors.js';
-import { Events, type EventSubject } from './events.js';
+import { type EventSubject, Events } from './events.js';
 import { Flights } from './flight.js';
+import { given } from './given.js';
 import { checkKeyPrefix, escapePart } from './key.js';
 import { Heartbeat } from './lease.js';
-import { given } from './given.js';
 import type { DedupSettings } from './options.js';
 import { Connection, type ExchangeError, type RedisConnection } from './redis/connection.js';
 import { Hints } from './redis/hints.js';
@@ -57,7 +57,10 @@ export class Parts {
     this.connection = Connection.of(redis);
     checkKeyPrefix(this.connection.keyPrefix);
     this.scripts = new Scripts(this.connection, settings.redisTimeoutMs);
-    this.hints = new Hints(this.connection, settings.hints === 'pubsub' ? `${escapePart(settings.namespace)}::hints` : '');
+    this.hints = new Hints(
+      this.connection,
+      settings.hints === 'pubsub' ? `${escapePart(settings.namespace)}::hints` : '',
+    );
     this.heartbeat = new Heartbeat(this.scripts, (lease, code) => {
       this.events.emit('storeError', this.subject(lease), { operation: 'renew', code });
     });

@@ -17,7 +17,9 @@ export async function inspectRecord(parts: Parts, subject: Subject): Promise<Rec
   const { status, fields } = await call(parts, 'inspect', subject, {});
   if (status === 'none') return null;
   if (status === 'unreadable') throw unreadable(subject.key);
-  const [attempt, fence, leaseRemaining, expiresIn, resultBytes, fingerprint] = fields.map((field) => field.toString('latin1'));
+  const [attempt, fence, leaseRemaining, expiresIn, resultBytes, fingerprint] = fields.map((field) =>
+    field.toString('latin1'),
+  );
   const numberOr = (text: string | undefined) => (text ? Number(text) : null);
   return {
     ...subject,
@@ -36,19 +38,31 @@ export async function forgetRecord(parts: Parts, subject: Subject, force: boolea
   const { key } = subject;
   const { status, fields } = await call(parts, 'forget', subject, { force: force ? '1' : '0' });
   if (status === 'running') {
-    throw new InProgressError('The key is in progress: only `force` forgets it', { key, retryAfterMs: Number(fields[0]) });
+    throw new InProgressError('The key is in progress: only `force` forgets it', {
+      key,
+      retryAfterMs: Number(fields[0]),
+    });
   }
   if (status === 'unreadable') throw unreadable(key);
   return status === 'forgotten';
 }
 
-async function call<N extends ScriptName>(parts: Parts, name: N, { key, redisKey }: Subject, args: ScriptArgs<N>): Promise<ScriptReply<N>> {
+async function call<N extends ScriptName>(
+  parts: Parts,
+  name: N,
+  { key, redisKey }: Subject,
+  args: ScriptArgs<N>,
+): Promise<ScriptReply<N>> {
   if (parts.closing.aborted) throw new ClosedError('The Dedup is closed', { key });
   try {
     return await parts.scripts.call(name, redisKey, args);
   } catch (error) {
     if (!(error instanceof ExchangeError)) throw error;
     parts.events.emit('storeError', parts.subject({ key, redisKey }), { operation: name, code: error.code });
-    throw storeUnavailable(key, error, name === 'inspect' ? 'nothing was read' : 'the record may or may not be removed');
+    throw storeUnavailable(
+      key,
+      error,
+      name === 'inspect' ? 'nothing was read' : 'the record may or may not be removed',
+    );
   }
 }

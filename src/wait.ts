@@ -57,7 +57,11 @@ export class Wait {
     return poll * (0.5 + Math.random() / 2);
   }
 
-  async #sleep(ms: number, signals: readonly (AbortSignal | undefined)[], subscribed: Promise<void> | undefined): Promise<void> {
+  async #sleep(
+    ms: number,
+    signals: readonly (AbortSignal | undefined)[],
+    subscribed: Promise<void> | undefined,
+  ): Promise<void> {
     const undo: (() => void)[] = [];
     try {
       await new Promise<void>((resolve, reject) => {

@@ -94,14 +94,22 @@ export class Connection {
    * @param deadline on the monotonic clock
    * @throws ExchangeError when there is no answer by the deadline, or a refusal
    */
-  async run(script: ScriptText, keys: string[], args: (string | number | Buffer)[], deadline: number): Promise<ScriptAnswer> {
+  async run(
+    script: ScriptText,
+    keys: string[],
+    args: (string | number | Buffer)[],
+    deadline: number,
+  ): Promise<ScriptAnswer> {
     if (this.redis.status !== 'ready') await this.#ready(deadline);
     const { epoch } = this;
     const steady = () => !this.isCluster && this.epoch === epoch;
     let [command, text] = ['evalsha', script.sha1 as string];
     for (;;) {
       try {
-        const reply = await withDeadline(this.redis.callBuffer(command, [text, keys.length, ...keys, ...args]), deadline);
+        const reply = await withDeadline(
+          this.redis.callBuffer(command, [text, keys.length, ...keys, ...args]),
+          deadline,
+        );
         return { entries: reply as Buffer[][], steady: steady() };
       } catch (error) {
         const failed = explain(error, steady());
@@ -147,7 +155,11 @@ export class Connection {
       }
       if (this.redis.status === 'wait') this.redis.connect().catch(() => {});
       if (!(await this.#statusChange(deadline))) {
-        throw new ExchangeError('unsent', null, `Redis was not reached in time (the connection is \`${this.redis.status}\`)`);
+        throw new ExchangeError(
+          'unsent',
+          null,
+          `Redis was not reached in time (the connection is \`${this.redis.status}\`)`,
+        );
       }
     }
   }

@@ -111,13 +111,21 @@ export class Hints {
 
   /** As the scripts hash it: over the key as the server has it. */
   #digest(redisKey: string): string {
-    return createHash('sha1').update(this.connection.keyPrefix + redisKey).digest('hex');
+    return createHash('sha1')
+      .update(this.connection.keyPrefix + redisKey)
+      .digest('hex');
   }
 }
 
 function duplicateFor(connection: Connection): Subscriber {
   const never = () => null;
-  const once = { lazyConnect: true, retryStrategy: never, sentinelRetryStrategy: never, enableAutoPipelining: false, maxRetriesPerRequest: 0 };
+  const once = {
+    lazyConnect: true,
+    retryStrategy: never,
+    sentinelRetryStrategy: never,
+    enableAutoPipelining: false,
+    maxRetriesPerRequest: 0,
+  };
   const redis = connection.redis as unknown as Duplicable;
   return connection.isCluster
     ? redis.duplicate([], { lazyConnect: true, clusterRetryStrategy: never, enableAutoPipelining: false })

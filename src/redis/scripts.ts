@@ -34,7 +34,12 @@ export class Scripts {
    * @param deadline on the monotonic clock; `redisTimeout` from now where it is not given
    * @throws ExchangeError when there is no answer, or a refusal
    */
-  async call<N extends ScriptName>(name: N, redisKey: string, args: ScriptArgs<N>, deadline?: number): Promise<ScriptReply<N>> {
+  async call<N extends ScriptName>(
+    name: N,
+    redisKey: string,
+    args: ScriptArgs<N>,
+    deadline?: number,
+  ): Promise<ScriptReply<N>> {
     const [reply] = await this.#send(name, [{ redisKey, args }], deadline ?? this.deadline());
     if (reply instanceof ExchangeError) throw reply;
     return reply as ScriptReply<N>;
@@ -45,7 +50,11 @@ export class Scripts {
    * each key goes by itself, since a list may hold one slot only. Where a list fails as a whole, as by one key that the
    * user may not touch, its entries are sought singly.
    */
-  async callMany<N extends ScriptName>(name: N, calls: readonly ScriptCall<N>[], deadline = this.deadline()): Promise<(ScriptReply<N> | ExchangeError)[]> {
+  async callMany<N extends ScriptName>(
+    name: N,
+    calls: readonly ScriptCall<N>[],
+    deadline = this.deadline(),
+  ): Promise<(ScriptReply<N> | ExchangeError)[]> {
     const size = this.connection.isCluster ? 1 : LONGEST_LIST;
     const lists: ScriptCall<N>[][] = [];
     for (let at = 0; at < calls.length; at += size) lists.push(calls.slice(at, at + size));
@@ -58,7 +67,11 @@ export class Scripts {
     return monotonicMs() + this.redisTimeoutMs;
   }
 
-  async #sendList<N extends ScriptName>(name: N, list: ScriptCall<N>[], deadline: number): Promise<(ScriptReply<N> | ExchangeError)[]> {
+  async #sendList<N extends ScriptName>(
+    name: N,
+    list: ScriptCall<N>[],
+    deadline: number,
+  ): Promise<(ScriptReply<N> | ExchangeError)[]> {
     try {
       return await this.#send(name, list, deadline);
     } catch (error) {
@@ -68,7 +81,11 @@ export class Scripts {
     }
   }
 
-  async #send<N extends ScriptName>(name: N, list: readonly ScriptCall<N>[], deadline: number): Promise<(ScriptReply<N> | ExchangeError)[]> {
+  async #send<N extends ScriptName>(
+    name: N,
+    list: readonly ScriptCall<N>[],
+    deadline: number,
+  ): Promise<(ScriptReply<N> | ExchangeError)[]> {
     const script = SCRIPTS[name];
     const names = script.args as readonly (keyof ScriptArgs<N>)[];
     const { entries, steady } = await this.connection.run(

@@ -24,14 +24,19 @@ export function evictionReport(connection: Connection, deadline: number): Promis
   const report = read(connection, deadline);
   reports.set(connection, { epoch: connection.epoch, report });
   // Only a good report is kept: a policy may be set right while the connection stands.
-  report.then(({ evicts }) => evicts && reports.delete(connection), () => reports.delete(connection));
+  report.then(
+    ({ evicts }) => evicts && reports.delete(connection),
+    () => reports.delete(connection),
+  );
   return report;
 }
 
 async function read(connection: Connection, deadline: number): Promise<EvictionReport> {
   const infos = await memoryInfos(connection, deadline);
   const nodes = infos.map(parseMemoryInfo);
-  return nodes.find((node) => node.evicts) ?? nodes.find((node) => node.policy === null) ?? (nodes[0] as EvictionReport);
+  return (
+    nodes.find((node) => node.evicts) ?? nodes.find((node) => node.policy === null) ?? (nodes[0] as EvictionReport)
+  );
 }
 
 async function memoryInfos(connection: Connection, deadline: number): Promise<string[]> {

@@ -1,9 +1,9 @@
 /** Puts a key into each state that a record can have, by the scripts themselves, and says who is who in it. */
 import { randomBytes, randomUUID } from 'node:crypto';
 import type { Redis } from 'ioredis';
-import { connect, until } from '../support/index.js';
 import { Connection } from '../../src/redis/connection.js';
 import { type ScriptArgs, type ScriptName, type ScriptReply, Scripts } from '../../src/redis/scripts.js';
+import { connect, until } from '../support/index.js';
 
 /** What a claim was answered: what its owner says in commit, renew and settle. */
 export interface Owner {
@@ -52,7 +52,17 @@ export class Stage {
   }
 
   settle({ token, fence, born }: Owner, changed: Partial<ScriptArgs<'settle'>> = {}): Promise<ScriptReply<'settle'>> {
-    return this.call('settle', { token, fence, born, as: 'released', ended: 'failed', ttl_ms: TTL_MS, channel: CHANNEL, failure: '', ...changed });
+    return this.call('settle', {
+      token,
+      fence,
+      born,
+      as: 'released',
+      ended: 'failed',
+      ttl_ms: TTL_MS,
+      channel: CHANNEL,
+      failure: '',
+      ...changed,
+    });
   }
 
   /** Claims as the owner, who must get the key. */

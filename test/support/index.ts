@@ -48,7 +48,12 @@ export async function until(condition: () => unknown): Promise<void> {
 }
 
 /** A handler that is held until the test lets it go, and says when it has started. */
-export function heldHandler<T>(result: T): { handler: () => Promise<T>; started: Promise<void>; release: () => void; runs: () => number } {
+export function heldHandler<T>(result: T): {
+  handler: () => Promise<T>;
+  started: Promise<void>;
+  release: () => void;
+  runs: () => number;
+} {
   const [started, hold] = [gate(), gate()];
   let runs = 0;
   const handler = async () => {
@@ -80,6 +85,7 @@ export function expectRanOnce(outcomes: readonly Outcome<unknown>[]): void {
 /** Every key in a namespace, as Redis has it. */
 export async function keysOf(redis: Redis, namespace: string): Promise<string[]> {
   const keys: string[] = [];
-  for await (const page of redis.scanStream({ match: `*${namespace}:*`, count: 1_000 })) keys.push(...(page as string[]));
+  for await (const page of redis.scanStream({ match: `*${namespace}:*`, count: 1_000 }))
+    keys.push(...(page as string[]));
   return keys.sort();
 }

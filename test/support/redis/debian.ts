@@ -15,7 +15,11 @@ const PERHAPS = ['libatomic1', 'libssl3', 'libsystemd0', 'libstdc++6'];
 export async function debianBinary(): Promise<ServerBinary | undefined> {
   const root = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'redis-once', 'debian');
   const command = join(root, 'usr/bin/redis-server');
-  const usable = () => access(command).then(() => true, () => false);
+  const usable = () =>
+    access(command).then(
+      () => true,
+      () => false,
+    );
   if (!(await usable())) {
     try {
       await unpack(root);
@@ -32,15 +36,25 @@ async function unpack(root: string): Promise<void> {
   await mkdir(dirname(root), { recursive: true });
   const work = await mkdtemp(join(dirname(root), 'fetch-'));
   try {
-    const folders = ['lists/partial', 'cache/archives/partial', 'root', 'debs'].map((name) => mkdir(join(work, name), { recursive: true }));
+    const folders = ['lists/partial', 'cache/archives/partial', 'root', 'debs'].map((name) =>
+      mkdir(join(work, name), { recursive: true }),
+    );
     await Promise.all(folders);
-    const options = [`Dir::State=${work}`, 'Dir::State::status=/var/lib/dpkg/status', `Dir::Cache=${work}/cache`, 'Acquire::Languages=none', 'APT::Sandbox::User=root'];
-    const apt = (...args: string[]) => run('apt-get', ['-qq', ...options.flatMap((option) => ['-o', option]), ...args], { cwd: join(work, 'debs') });
+    const options = [
+      `Dir::State=${work}`,
+      'Dir::State::status=/var/lib/dpkg/status',
+      `Dir::Cache=${work}/cache`,
+      'Acquire::Languages=none',
+      'APT::Sandbox::User=root',
+    ];
+    const apt = (...args: string[]) =>
+      run('apt-get', ['-qq', ...options.flatMap((option) => ['-o', option]), ...args], { cwd: join(work, 'debs') });
     // A source of the machine's that does not answer is no matter, if the packages are found.
     await apt('update').catch(() => {});
     await apt('download', ...NEEDED);
     for (const name of PERHAPS) await apt('download', name).catch(() => {});
-    for (const deb of await readdir(join(work, 'debs'))) await run('dpkg', ['-x', join(work, 'debs', deb), join(work, 'root')]);
+    for (const deb of await readdir(join(work, 'debs')))
+      await run('dpkg', ['-x', join(work, 'debs', deb), join(work, 'root')]);
     await rename(join(work, 'root'), root);
   } finally {
     await rm(work, { recursive: true, force: true });

@@ -73,7 +73,13 @@ function ofBinary(binary: ServerBinary, origin: string): Provider {
 async function onPath(name: string): Promise<string | undefined> {
   for (const folder of (process.env.PATH ?? '').split(delimiter)) {
     const command = join(folder, name);
-    if (await access(command, constants.X_OK).then(() => true, () => false)) return command;
+    if (
+      await access(command, constants.X_OK).then(
+        () => true,
+        () => false,
+      )
+    )
+      return command;
   }
   return undefined;
 }

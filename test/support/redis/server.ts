@@ -94,7 +94,9 @@ function ready(child: ChildProcess): Promise<void> {
       });
     }
     child.once('error', reject);
-    child.once('exit', (code) => reject(new Error(`The Redis server ended (${code}):\n${printed.slice(-20).join('\n')}`)));
+    child.once('exit', (code) =>
+      reject(new Error(`The Redis server ended (${code}):\n${printed.slice(-20).join('\n')}`)),
+    );
   });
 }
 
