@@ -5,7 +5,7 @@ import { expect, inject, onTestFinished } from 'vitest';
 import { Dedup, type DedupErrorCode, type DedupOptions, isDedupError, type Outcome } from '../../src/index.js';
 
 /** A connection to the plain Redis, or to `url`; ended with the test. */
-export function connect(options: RedisOptions = {}, url: string = inject('redisUrl')): Redis {
+export function connect(options: Omit<RedisOptions, 'replyMapping'> = {}, url: string = inject('redisUrl')): Redis {
   const redis = new Redis(url, options);
   redis.on('error', () => {});
   onTestFinished(() => redis.disconnect());
