@@ -8,6 +8,10 @@ texts may hold what the caller wrote.
 
 local function error_code(raised)
   local text = type(raised) == "table" and raised.err or tostring(raised)
+  -- What the user may not do inside a script is a plain ERR, in 7.0 by the first text and from 7.2 on by the second.
+  if string.find(text, "user executing the script", 1, true) or string.find(text, "ACL failure", 1, true) then
+    return "NOPERM"
+  end
   return string.match(text, "%f[%u]%u[%u%d]+%f[^%u%d]") or "LUA"
 end
 

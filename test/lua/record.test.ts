@@ -186,7 +186,12 @@ describe('the fingerprint', () => {
     stage.a = await stage.lapse(stage.a.token, { fingerprint: mine });
     stage.b = await stage.own(stage.b.token, { fingerprint: mine });
     await stage.commit(stage.b, 'the result');
-    expect(await inspected(stage)).toMatchObject({ status: 'completed', attempt: 2, fence: stage.b.fence, resultBytes: 10 });
+    expect(await inspected(stage)).toMatchObject({
+      status: 'completed',
+      attempt: 2,
+      fence: stage.b.fence,
+      resultBytes: 10,
+    });
     const { fields } = await stage.claim(randomBytes(16), { fingerprint: mine });
     expect(fields.map(String)).toEqual(['2', 'the result']);
     expect((await stage.commit(stage.b)).status).toBe('done');
