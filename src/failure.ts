@@ -6,10 +6,7 @@ const LONGEST_MESSAGE = 8 * 1024;
 
 /** The bytes to store of what a handler threw. Long texts are cut. */
 export function writeFailure(error: unknown): string {
-  const { name, message, code } = (typeof error === 'object' && error !== null ? error : { message: error }) as Record<
-    string,
-    unknown
-  >;
+  const { name, message, code } = propertiesOf(error);
   const failure: StoredFailure = {
     name: text(name, LONGEST_NAME) ?? 'Error',
     message: text(message, LONGEST_MESSAGE) ?? '',
@@ -21,6 +18,17 @@ export function writeFailure(error: unknown): string {
 
 export function readFailure(bytes: Buffer): StoredFailure {
   return JSON.parse(bytes.toString()) as StoredFailure;
+}
+
+/** What is thrown may be anything, an object whose properties throw included. */
+function propertiesOf(error: unknown): { name?: unknown; message?: unknown; code?: unknown } {
+  if (typeof error !== 'object' || error === null) return { message: error };
+  try {
+    const { name, message, code } = error as Record<string, unknown>;
+    return { name, message, code };
+  } catch {
+    return {};
+  }
 }
 
 function text(value: unknown, longest: number): string | undefined {
