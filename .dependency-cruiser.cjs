@@ -1,19 +1,55 @@
 /** Dependencies point one way: dedup, then the life of a call, then what it works with, then Redis, then pure files. */
-const PURE = '^src/(errors|duration|token|key|given|fingerprint|codec|clock|options|outcome|events|failure|signals|flight)[.]ts$';
+const PURE =
+  '^src/(errors|duration|token|key|given|fingerprint|codec|clock|options|outcome|events|failure|signals|flight)[.]ts$';
 const WORK = '^src/(attempt|lease|wait)[.]ts$';
 const LIFE = '^src/(once|execute|finish|records|parts)[.]ts$';
 
 /** @type {import('dependency-cruiser').IConfiguration} */
 module.exports = {
   forbidden: [
-    { name: 'no-circular', severity: 'error', from: { pathNot: LIFE }, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
+    {
+      name: 'no-circular',
+      severity: 'error',
+      from: { pathNot: LIFE },
+      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+    },
     { name: 'pure-files-know-no-io', severity: 'error', from: { path: PURE }, to: { path: '^src/', pathNot: PURE } },
-    { name: 'redis-knows-no-calls', severity: 'error', from: { path: '^src/redis/' }, to: { path: '^src/', pathNot: ['^src/redis/', PURE] } },
-    { name: 'work-knows-no-life', severity: 'error', from: { path: WORK }, to: { path: [LIFE, '^src/dedup[.]ts$', '^src/index[.]ts$'] } },
-    { name: 'life-knows-no-dedup', severity: 'error', from: { path: LIFE }, to: { path: ['^src/dedup[.]ts$', '^src/index[.]ts$'] } },
-    { name: 'every-core-file-has-a-place', severity: 'error', from: { path: '^src/[^/]+[.]ts$', pathNot: [PURE, WORK, LIFE, '^src/(dedup|index)[.]ts$'] }, to: {} },
-    { name: 'core-knows-no-framework', severity: 'error', from: { path: '^src/' }, to: { path: 'node_modules/(bullmq|express|fastify|hono|@opentelemetry|ioredis)' } },
-    { name: 'src-knows-no-tests', severity: 'error', from: { path: '^src/' }, to: { path: '^(test|examples|scripts|bench)/' } },
+    {
+      name: 'redis-knows-no-calls',
+      severity: 'error',
+      from: { path: '^src/redis/' },
+      to: { path: '^src/', pathNot: ['^src/redis/', PURE] },
+    },
+    {
+      name: 'work-knows-no-life',
+      severity: 'error',
+      from: { path: WORK },
+      to: { path: [LIFE, '^src/dedup[.]ts$', '^src/index[.]ts$'] },
+    },
+    {
+      name: 'life-knows-no-dedup',
+      severity: 'error',
+      from: { path: LIFE },
+      to: { path: ['^src/dedup[.]ts$', '^src/index[.]ts$'] },
+    },
+    {
+      name: 'every-core-file-has-a-place',
+      severity: 'error',
+      from: { path: '^src/[^/]+[.]ts$', pathNot: [PURE, WORK, LIFE, '^src/(dedup|index)[.]ts$'] },
+      to: {},
+    },
+    {
+      name: 'core-knows-no-framework',
+      severity: 'error',
+      from: { path: '^src/' },
+      to: { path: 'node_modules/(bullmq|express|fastify|hono|@opentelemetry|ioredis)' },
+    },
+    {
+      name: 'src-knows-no-tests',
+      severity: 'error',
+      from: { path: '^src/' },
+      to: { path: '^(test|examples|scripts|bench)/' },
+    },
     { name: 'no-unresolvable', severity: 'error', from: {}, to: { couldNotResolve: true } },
   ],
   options: {
@@ -21,6 +57,9 @@ module.exports = {
     exclude: { path: '^test/package/fixtures' },
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
-    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'require', 'node', 'types', 'default'] },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'require', 'node', 'types', 'default'],
+    },
   },
 };

@@ -88,7 +88,11 @@ describe('a fingerprint', () => {
 
 test('the JSON codec gives back the JSON form of every value, and undefined', () => {
   const round = (value: unknown) => json.decode(Buffer.from(json.encode(value, { redisKey: 'k' })), { redisKey: 'k' });
-  fc.assert(fc.property(fc.jsonValue(), (value) => expect(round(value)).toEqual(JSON.parse(JSON.stringify(value)))));
+  fc.assert(
+    fc.property(fc.jsonValue(), (value) => {
+      expect(round(value)).toEqual(JSON.parse(JSON.stringify(value)));
+    }),
+  );
   expect(round(undefined)).toBeUndefined();
   expect(round('')).toBe('');
 });
