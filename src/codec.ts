@@ -45,52 +45,52 @@ export type JsonForm<T> =
     ? T
     : unknown extends T
       ? T
-      : T extends string | number | boolean | null | undefined
+      : T extends JsonValue
         ? T
         : T extends void
           ? undefined
           : T extends { toJSON(...args: never[]): infer U }
             ? JsonForm<U>
-            : T extends Unserializable
+            : T extends bigint | Formless
               ? never
               : T extends ReadonlyMap<unknown, unknown> | ReadonlySet<unknown>
                 ? Record<string, never>
-                : T extends readonly unknown[]
-                  ? { [K in keyof T]: JsonElement<T[K]> }
+                : T extends readonly (infer E)[]
+                  ? JsonArray<T, E>
                   : T extends object
                     ? JsonObject<T>
                     : never;
 
+/** Types that JSON leaves as they are. They keep their name, and what refers to itself is not walked through. */
+type JsonValue = string | number | boolean | null | readonly JsonValue[] | { readonly [name: string]: JsonValue };
 type IsAny<T> = 0 extends 1 & T ? true : false;
-type Unserializable = bigint | symbol | ((...args: never[]) => unknown);
-type JsonElement<T> = T extends undefined | symbol | ((...args: never[]) => unknown) ? null : JsonForm<T>;
+/** JSON leaves these out of objects, and puts null for them into arrays. */
+type Formless = symbol | ((...args: never[]) => unknown) | (abstract new (...args: never[]) => unknown);
+/** Plain arrays are told from tuples: only `X[]` is put off by the compiler, so that a type may refer to itself in it. */
+type JsonArray<T extends readonly unknown[], E> = E[] extends T
+  ? T extends unknown[]
+    ? JsonElement<E>[]
+    : readonly JsonElement<E>[]
+  : { [K in keyof T]: JsonElement<T[K]> };
+type JsonElement<T> = T extends void ? null : T extends Formless ? null : JsonForm<T>;
 /** Properties without a JSON form are left out; those that may be `undefined` may be left out. */
-type JsonObject<T> = Flatten<
-  {
-    [K in keyof T as K extends string | number
-      ? IsDropped<T[K]> extends true
-        ? never
-        : MayBeMissing<T[K]> extends true
-          ? never
-          : K
-      : never]: JsonForm<T[K]>;
-  } & {
-    [K in keyof T as K extends string | number
-      ? IsDropped<T[K]> extends true
-        ? never
-        : MayBeMissing<T[K]> extends true
-          ? K
-          : never
-      : never]?: JsonForm<Exclude<T[K], undefined | symbol | ((...args: never[]) => unknown)>>;
-  }
->;
-type IsDropped<T> = [T] extends [undefined | symbol | ((...args: never[]) => unknown)] ? true : false;
-type MayBeMissing<T> =
-  IsAny<T> extends true
-    ? false
-    : unknown extends T
-      ? false
-      : [Extract<T, undefined | symbol | ((...args: never[]) => unknown)>] extends [never]
-        ? false
-        : true;
-type Flatten<T> = { [K in keyof T]: T[K] };
+type JsonObject<T> = {
+  [K in keyof T as Presence<K, T[K]> extends 'kept' ? K : never]: JsonForm<T[K]>;
+} & {
+  [K in keyof T as Presence<K, T[K]> extends 'optional' ? K : never]?: JsonForm<Exclude<Exclude<T[K], void>, Formless>>;
+} extends infer O
+  ? { [K in keyof O]: O[K] }
+  : never;
+type Presence<K, V> = K extends symbol
+  ? 'dropped'
+  : IsAny<V> extends true
+    ? 'kept'
+    : [V] extends [never]
+      ? 'kept'
+      : [Exclude<V, void>] extends [never]
+        ? 'optional'
+        : [Exclude<V, void>] extends [Formless]
+          ? 'dropped'
+          : [Extract<V, void> | Extract<V, Formless>] extends [never]
+            ? 'kept'
+            : 'optional';

@@ -110,7 +110,6 @@ class Life {
     for (;;) {
       call.settings.signal?.throwIfAborted();
       if (parts.closing.aborted) throw new ClosedError('The Dedup is closing', { key: call.key });
-      const sentAt = monotonicMs();
       let reply: ScriptReply<'claim'>;
       try {
         await this.#checkServer();
@@ -122,7 +121,7 @@ class Life {
         this.#answer = { status: 'unavailable', error };
         return this.#replay(this.#answer);
       }
-      const { status, fields } = reply;
+      const { status, fields, sentAt } = reply;
       switch (status) {
         case 'owned':
           return this.#execute(this.#attempt(token, sentAt, fields), flight);

@@ -43,6 +43,8 @@ export interface ScriptAnswer {
   readonly entries: Buffer[][];
   /** The connection provably did not drop between sending and answer, so the script ran once. */
   readonly steady: boolean;
+  /** When the copy that may have run first was handed over, on the monotonic clock. */
+  readonly sentAt: number;
 }
 
 /** Refusals that pass by themselves: asked again until the deadline. */
@@ -104,13 +106,15 @@ export class Connection {
     const { epoch } = this;
     const steady = () => !this.isCluster && this.epoch === epoch;
     let [command, text] = ['evalsha', script.sha1 as string];
+    const firstSentAt = monotonicMs();
     for (;;) {
+      const sentAt = monotonicMs();
       try {
         const reply = await withDeadline(
           this.redis.callBuffer(command, [text, keys.length, ...keys, ...args]),
           deadline,
         );
-        return { entries: reply as Buffer[][], steady: steady() };
+        return { entries: reply as Buffer[][], steady: steady(), sentAt: steady() ? sentAt : firstSentAt };
       } catch (error) {
         const failed = explain(error, steady());
         if (failed.code === 'NOSCRIPT') {

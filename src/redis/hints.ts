@@ -30,13 +30,14 @@ export class Hints {
   #retryAt = 0;
   #idle: NodeJS.Timeout | undefined;
   #closed = false;
+  readonly #unlisten: () => void;
 
   /** @param channel empty for hints of this process alone */
   constructor(
     private readonly connection: Connection,
     readonly channel: string,
   ) {
-    connection.onStatus(() => {
+    this.#unlisten = connection.onStatus(() => {
       if (connection.redis.status === 'end') this.#drop();
     });
   }
@@ -74,6 +75,7 @@ export class Hints {
 
   close(): void {
     this.#closed = true;
+    this.#unlisten();
     this.#drop();
   }
 

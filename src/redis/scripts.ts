@@ -12,6 +12,8 @@ export interface ScriptReply<N extends ScriptName> {
   readonly fields: readonly Buffer[];
   /** The script provably ran once. */
   readonly steady: boolean;
+  /** When it was sent, on the monotonic clock. */
+  readonly sentAt: number;
 }
 
 export interface ScriptCall<N extends ScriptName> {
@@ -88,7 +90,7 @@ export class Scripts {
   ): Promise<(ScriptReply<N> | ExchangeError)[]> {
     const script = SCRIPTS[name];
     const names = script.args as readonly (keyof ScriptArgs<N>)[];
-    const { entries, steady } = await this.connection.run(
+    const { entries, steady, sentAt } = await this.connection.run(
       script,
       list.map(({ redisKey }) => redisKey),
       list.flatMap(({ args }) => names.map((arg) => args[arg])),
@@ -96,7 +98,7 @@ export class Scripts {
     );
     return entries.map(([status, ...fields]) => {
       const word = String(status) as Statuses[N];
-      if (word !== 'refused') return { status: word as Exclude<Statuses[N], 'refused'>, fields, steady };
+      if (word !== 'refused') return { status: word as Exclude<Statuses[N], 'refused'>, fields, steady, sentAt };
       const code = String(fields[0]);
       return new ExchangeError(steady ? 'refused' : 'unknown', code, `Redis answered ${code}`);
     });

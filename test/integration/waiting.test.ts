@@ -357,3 +357,11 @@ describe('close', () => {
     await expectCode(makeDedup().close({ drain: 'soon' as never }), 'INVALID_OPTION');
   });
 });
+
+test('a lease is counted from the claim, not from the time that the connection took to be ready', async () => {
+  const redis = connect({ lazyConnect: true, connectTimeout: 5_000 });
+  const dedup = makeDedup({ lease: 150 }, redis);
+  const connectNow = redis.connect.bind(redis);
+  redis.connect = () => new Promise((resolve) => setTimeout(resolve, 300)).then(() => connectNow());
+  expect(await dedup.once('k', ({ signal }) => signal.aborted)).toBe(false);
+});
