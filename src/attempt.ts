@@ -113,6 +113,6 @@ class Context implements OnceContext {
 }
 
 /** Of the Redis key, so that namespaces, scopes and slots never share one. */
-export function idempotencyKey(redisKey: string, step: string): string {
+function idempotencyKey(redisKey: string, step: string): string {
   return createHash('sha256').update(redisKey).update('\0').update(String(step)).digest('base64url');
 }

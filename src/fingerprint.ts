@@ -8,7 +8,7 @@ import { given } from './given.js';
 const canonicalize = canonicalizeModule as unknown as (value: unknown) => string | undefined;
 
 /** No fingerprint: the record is not compared. */
-export const NO_FINGERPRINT = Buffer.alloc(0);
+const NO_FINGERPRINT = Buffer.alloc(0);
 
 /**
  * 128 bits of the SHA-256 of the value's canonical JSON (RFC 8785): object key order does not matter, array order does.

@@ -5,7 +5,7 @@ import { containerImage, hasContainers, startContainer } from './container.js';
 import { debianBinary } from './debian.js';
 import { type RedisServer, type ServerBinary, startBinary } from './server.js';
 
-export { freePort, type RedisServer } from './server.js';
+export type { RedisServer } from './server.js';
 
 const NOTHING_FOUND =
   'No Redis was found and none could be fetched: install one (`apt-get install redis-server`, `brew install redis`, ' +

@@ -1,0 +1,31 @@
+/** The life of a call on ioredis 5: the other tests run on ioredis 6. */
+import { Redis } from 'ioredis5';
+import { expect, inject, onTestFinished, test } from 'vitest';
+import { Dedup } from '../../src/index.js';
+import { expectRanOnce, freshNamespace, heldHandler } from '../support/index.js';
+
+function dedupOn5(namespace: string, keyPrefix = ''): Dedup {
+  const redis = new Redis(inject('redisUrl'), { keyPrefix });
+  const dedup = new Dedup(redis, { namespace });
+  onTestFinished(async () => {
+    await dedup.close({ drain: 0 });
+    redis.disconnect();
+  });
+  return dedup;
+}
+
+test.each(['', 'app:', '{app}:'])(
+  'with keyPrefix `%s`, calls on two connections run once, wait and take over',
+  async (keyPrefix) => {
+    const namespace = freshNamespace();
+    const [one, two] = [dedupOn5(namespace, keyPrefix), dedupOn5(namespace, keyPrefix)];
+    const { handler, started, release } = heldHandler('value');
+    const first = one.run('k', handler);
+    await started;
+    const second = two.run('k', () => 'never');
+    release();
+    expectRanOnce(await Promise.all([first, second]));
+    await one.once('f', () => Promise.reject(new Error('fails'))).catch(() => {});
+    expect(await two.run('f', ({ attempt }) => attempt)).toMatchObject({ status: 'executed', value: 2 });
+  },
+);

@@ -1,0 +1,181 @@
+/** The package as its users get it: packed, installed beside ioredis 5 and 6, imported, required and compiled against. */
+import { execFile } from 'node:child_process';
+import { copyFile, cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, dirname, extname, join, relative } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { freshNamespace } from '../support/index.js';
+
+const PROJECT = join(import.meta.dirname, '..', '..');
+const FIXTURES = join(import.meta.dirname, 'fixtures');
+const TIME_LIMIT_MS = 120_000;
+const TYPESCRIPT = ['typescript@5.9.3', '@types/node@20'];
+const NPM_FLAGS = ['--no-audit', '--no-fund', '--ignore-scripts', '--prefer-offline'];
+/** Not part of what is packed from: what the build makes anew, and what other tests write to meanwhile. */
+const LEFT_BEHIND = /^(node_modules|\.git|dist|coverage|reports|test|\.stryker-tmp|tsconfig\.vitest-temp.*|.*\.tgz)$/;
+
+let workshop: string;
+let tarball: string;
+
+beforeAll(async () => {
+  workshop = await mkdtemp(join(tmpdir(), 'redis-once-package-'));
+  tarball = await pack(workshop);
+  await Promise.all(['5', '6'].map((version) => install(userFolder(version), `ioredis@${version}`)));
+}, TIME_LIMIT_MS);
+
+afterAll(() => rm(workshop, { recursive: true, force: true }));
+
+test('the tarball holds the build, the papers and the manifest, and nothing else', async () => {
+  const files = (await run(workshop, 'tar', '-tzf', tarball)).trim().split('\n').sort();
+  const papers = (await readdir(PROJECT)).filter((name) => /^(README\.md|LICENSE|CHANGELOG\.md)$/.test(name));
+  const build = ['index.cjs', 'index.d.cts', 'index.d.ts', 'index.js'].map((name) => `dist/${name}`);
+  expect(files).toEqual(expect.arrayContaining([...papers, ...build, 'package.json'].map((name) => `package/${name}`)));
+  expect(
+    files.filter((file) => !/^package\/(dist\/.+\.(js|cjs|d\.ts|d\.cts)|package\.json)$/.test(file)),
+    'only README.md, LICENSE and CHANGELOG.md belong beside dist and package.json',
+  ).toEqual(papers.map((name) => `package/${name}`).sort());
+});
+
+describe.each(['5', '6'])('beside ioredis %s', (version) => {
+  test('that very version is installed, and no copy of it within the package', async () => {
+    const manifest = await readFile(join(userFolder(version), 'node_modules/ioredis/package.json'), 'utf8');
+    expect(JSON.parse(manifest)).toMatchObject({ version: expect.stringMatching(`^${version}[.]`) });
+    expect(await readdir(join(userFolder(version), 'node_modules/redis-once'))).not.toContain('node_modules');
+  });
+
+  test.each(['use.mjs', 'use.cjs'])(
+    'a call by %s runs once, its copy is replayed, and the process ends',
+    async (program) => {
+      const told = await run(userFolder(version), process.execPath, program, inject('redisUrl'), freshNamespace());
+      expect(JSON.parse(told)).toEqual({
+        runs: 1,
+        outcomes: [
+          { status: 'executed', value: { cents: 1999 } },
+          { status: 'replayed', value: { cents: 1999 } },
+        ],
+      });
+    },
+    TIME_LIMIT_MS,
+  );
+
+  test.each([
+    { resolution: 'nodenext', files: ['.mts', '.cts'] },
+    { resolution: 'bundler', files: ['.ts'] },
+  ])(
+    'a strict program compiles under $resolution, the declarations it reads checked as well',
+    async ({ resolution, files }) => {
+      const folder = userFolder(version);
+      const tsc = join(folder, 'node_modules/typescript/bin/tsc');
+      const told = await run(folder, process.execPath, tsc, '-p', `tsconfig.${resolution}.json`, '--listFiles');
+      const read = told.split('\n').map((file) => relative(folder, file));
+      const programs = version === '5' ? ['program'] : ['program', 'resp3'];
+      expect(read).toEqual(expect.arrayContaining(programs.flatMap((name) => files.map((end) => name + end))));
+      const declarations = files.map((end) => `node_modules/redis-once/dist/index.d.${end === '.cts' ? 'cts' : 'ts'}`);
+      expect(read.filter((file) => file.includes('redis-once/')).sort()).toEqual(declarations.sort());
+    },
+    TIME_LIMIT_MS,
+  );
+});
+
+describe('errors across the two module formats, in one process', () => {
+  interface Verdict {
+    code: string;
+    ownPrototype: boolean;
+    foreign: boolean;
+    instanceOf: string[];
+    isDedupError: boolean;
+    ofCodes: string[];
+  }
+  type Formats<T> = Record<'esm' | 'cjs', T>;
+  let seen: { thrown: Formats<Verdict>; made: Formats<Record<string, Verdict>>; strangers: boolean[] };
+
+  beforeAll(async () => {
+    seen = JSON.parse(await run(userFolder('6'), process.execPath, 'errors.mjs'));
+  }, TIME_LIMIT_MS);
+
+  test.each(['esm', 'cjs'] as const)('what the %s build throws is an instance of the other build’s class', (format) => {
+    expect(seen.thrown[format]).toEqual({
+      code: 'INVALID_KEY',
+      ownPrototype: true,
+      foreign: true,
+      instanceOf: ['DedupError', 'InvalidKeyError'],
+      isDedupError: true,
+      ofCodes: ['INVALID_KEY'],
+    });
+  });
+
+  test.each(['esm', 'cjs'] as const)('every error of the %s build is one of its own class and code alone', (format) => {
+    const made = Object.entries(seen.made[format]);
+    expect(made.length).toBeGreaterThan(10);
+    for (const [name, verdict] of made) {
+      expect(verdict, name).toEqual({
+        code: verdict.code,
+        ownPrototype: true,
+        foreign: true,
+        instanceOf: ['DedupError', name].sort(),
+        isDedupError: true,
+        ofCodes: [verdict.code],
+      });
+    }
+    expect(new Set(made.map(([, { code }]) => code)).size).toBe(made.length);
+  });
+
+  test('other errors are instances of neither, not even with a code of the library', () => {
+    expect(seen.strangers).toEqual([false, false, false, false]);
+  });
+});
+
+/** Packs a copy of the project that has never been built, so that what `prepack` makes is what is in it. */
+async function pack(folder: string): Promise<string> {
+  const copy = join(folder, 'project');
+  await cp(PROJECT, copy, {
+    recursive: true,
+    filter: (from) => dirname(from) !== PROJECT || !LEFT_BEHIND.test(basename(from)),
+  });
+  await symlink(join(PROJECT, 'node_modules'), join(copy, 'node_modules'), 'junction');
+  await run(copy, 'npm', 'pack', '--ignore-scripts=false', '--pack-destination', folder);
+  const [name, ...others] = (await readdir(folder)).filter((file) => extname(file) === '.tgz');
+  if (name === undefined || others.length > 0) throw new Error(`Expected one tarball in ${folder}`);
+  return join(folder, name);
+}
+
+/** An empty folder of a user's, with the package, that ioredis, and the fixtures in it. */
+async function install(folder: string, ioredis: string): Promise<void> {
+  await mkdir(folder);
+  await writeFile(join(folder, 'package.json'), JSON.stringify({ private: true }));
+  await run(folder, 'npm', 'install', ...NPM_FLAGS, tarball, ioredis, ...TYPESCRIPT);
+  for (const fixture of await readdir(FIXTURES)) {
+    if (fixture === 'resp3.ts' && ioredis === 'ioredis@5') continue;
+    const ends = extname(fixture) === '.ts' ? ['.ts', '.mts', '.cts'] : [extname(fixture)];
+    for (const end of ends)
+      await copyFile(join(FIXTURES, fixture), join(folder, basename(fixture, extname(fixture)) + end));
+  }
+}
+
+function userFolder(version: string): string {
+  return join(workshop, `user-of-ioredis-${version}`);
+}
+
+/**
+ * What the command writes to its standard output.
+ *
+ * @throws Error with all that it wrote, where it fails
+ */
+async function run(cwd: string, command: string, ...args: string[]): Promise<string> {
+  // An npm that runs these tests tells those inside it where its own project is.
+  const { INIT_CWD: _, npm_config_local_prefix: __, ...env } = process.env;
+  try {
+    const { stdout } = await promisify(execFile)(command, args, {
+      cwd,
+      env,
+      timeout: TIME_LIMIT_MS,
+      maxBuffer: 2 ** 26,
+    });
+    return stdout;
+  } catch (error) {
+    const { stdout, stderr, message } = error as Error & { stdout?: string; stderr?: string };
+    const errors = stdout?.split('\n').filter((line) => !/^\/.*\.d\.[cm]?ts$/.test(line));
+    throw new Error(`${message}\n${errors?.join('\n') ?? ''}\n${stderr ?? ''}`);
+  }
+}
