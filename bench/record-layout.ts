@@ -12,10 +12,10 @@ import { startRedis } from '../test/support/redis/index.js';
 import { claimArgs, commitArgs, hashLayout, type Layout, load, packed, RESULT, run, story } from './layouts.js';
 import { median, type Spread, spread } from './statistics.js';
 
-const ROUNDS = 15;
+const ROUNDS = 60;
 const LISTS = [1, 64];
 /** Whole lists of each length. */
-const KEYS = 64 * 160;
+const KEYS = 64 * 32;
 /** Calls under way at once: enough to keep the server busy, and few enough to keep no list of replies waiting. */
 const AT_ONCE = 32;
 const MEMORY_SAMPLES = 100;
