@@ -59,7 +59,7 @@ describe.each(['5', '6'])('beside ioredis %s', (version) => {
     TIME_LIMIT_MS,
   );
 
-  test.each([
+  test.concurrent.each([
     { resolution: 'nodenext', files: ['.mts', '.cts'] },
     { resolution: 'bundler', files: ['.ts'] },
   ])(
