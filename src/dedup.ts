@@ -21,6 +21,9 @@ import { Parts } from './parts.js';
 import { forgetRecord, inspectRecord } from './records.js';
 import type { RedisConnection } from './redis/connection.js';
 
+/** The codec of a call or view: its own, or else the one around it. */
+type CodecOf<K extends Codec | undefined, C extends Codec> = K extends Codec ? K : C;
+
 /** What a view adds to the Dedup that it belongs to. */
 class View {
   constructor(
@@ -44,7 +47,7 @@ const drainMs = duration(0, 24 * 3_600_000);
  * const receipt = await dedup.once(message.id, () => charge(message));
  * ```
  */
-export class Dedup<C extends Codec = JsonCodec> {
+export class Dedup<out C extends Codec = JsonCodec> {
   readonly #view: View;
 
   /**
@@ -72,27 +75,27 @@ export class Dedup<C extends Codec = JsonCodec> {
    * @throws StoreUnavailableError: surely nothing was applied; OutcomeUnknownError: a later call settles it
    * @throws the reason of `signal`, where it aborts before the handler has started
    */
-  async once<T, K extends Codec = C>(
+  async once<T, K extends Codec | undefined = undefined>(
     key: string,
     handler: Handler<T>,
     options?: OnceOptions<K>,
-  ): Promise<Stored<T, K>> {
+  ): Promise<Stored<T, CodecOf<K, C>>> {
     return (await this.run(key, handler, options)).value;
   }
 
   /** As `once`, and tells how the call came to its value. */
-  async run<T, K extends Codec = C>(
+  async run<T, K extends Codec | undefined = undefined>(
     key: string,
     handler: Handler<T>,
     options?: OnceOptions<K>,
-  ): Promise<Outcome<Stored<T, K>>> {
+  ): Promise<Outcome<Stored<T, CodecOf<K, C>>>> {
     const { parts, settings: outer } = this.#view;
     checkKey(key, parts.settings.maxKeyBytes);
     checkHandler(handler, key);
     const settings = readOnceOptions(options, outer);
     const fingerprint = fingerprintOf(settings.fingerprint, key);
     const call = { key, redisKey: this.#redisKey(key, settings.slot), fingerprint, settings, handler };
-    return (await runOnce(parts, call)) as Outcome<Stored<T, K>>;
+    return (await runOnce(parts, call)) as Outcome<Stored<T, CodecOf<K, C>>>;
   }
 
   /**
@@ -111,7 +114,7 @@ export class Dedup<C extends Codec = JsonCodec> {
    *
    * @throws InvalidOptionError naming the option that is wrong
    */
-  with<K extends Codec = C>(options: OnceOptions<K>): Dedup<K> {
+  with<K extends Codec | undefined = undefined>(options: OnceOptions<K>): Dedup<CodecOf<K, C>> {
     const { parts, prefix, settings } = this.#view;
     return this.#makeView(new View(parts, prefix, readOnceOptions(options, settings), false));
   }

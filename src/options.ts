@@ -11,8 +11,12 @@ export type ErrorPolicy = 'release' | 'store';
 /** Retentions that fit most messages. */
 export const RETENTION = { async: '24h', financial: '30d' } as const satisfies Record<string, Duration>;
 
-/** What one call, or a view made by `with`, may set. */
-export interface OnceOptions<C extends Codec = Codec> {
+/**
+ * What one call, or a view made by `with`, may set.
+ *
+ * @typeParam C the codec; `undefined` leaves the one of the view around it
+ */
+export interface OnceOptions<C extends Codec | undefined = undefined> {
   /**
    * The request or payload that the key stands for: any JSON value, hashed in canonical form. The same key with another
    * fingerprint is a `FingerprintMismatchError`.
@@ -44,7 +48,8 @@ export interface OnceOptions<C extends Codec = Codec> {
 }
 
 /** What a Dedup is made with. */
-export interface DedupOptions<C extends Codec = Codec> extends Omit<OnceOptions<C>, 'fingerprint' | 'slot' | 'signal'> {
+export interface DedupOptions<C extends Codec = JsonCodec>
+  extends Omit<OnceOptions<C>, 'fingerprint' | 'slot' | 'signal'> {
   /** First part of every Redis key. Default `'once'`. */
   namespace?: string | undefined;
   /** How waiters are woken early: `'pubsub'` (default) or by polls alone. */
@@ -153,7 +158,10 @@ const PER_CALL_ONLY = ['fingerprint', 'slot', 'signal'];
  *
  * @throws InvalidOptionError naming the first option that is wrong
  */
-export function readDedupOptions(options: DedupOptions | undefined): { dedup: DedupSettings; call: CallSettings } {
+export function readDedupOptions(options: DedupOptions<Codec> | undefined): {
+  dedup: DedupSettings;
+  call: CallSettings;
+} {
   const entries = definedEntries('options', options);
   for (const [name] of entries) {
     if (PER_CALL_ONLY.includes(name)) {
@@ -180,7 +188,10 @@ export function readDedupOptions(options: DedupOptions | undefined): { dedup: De
  *
  * @throws InvalidOptionError naming the first option that is wrong
  */
-export function readOnceOptions(options: OnceOptions | undefined, outer: CallSettings): CallSettings {
+export function readOnceOptions(
+  options: OnceOptions<Codec | undefined> | undefined,
+  outer: CallSettings,
+): CallSettings {
   return options === undefined ? outer : readEntries(definedEntries('options', options), outer);
 }
 

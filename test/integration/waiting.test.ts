@@ -7,7 +7,7 @@ import { newToken } from '../../src/token.js';
 import { connect, expectCode, expectRanOnce, freshNamespace, heldHandler, makeDedup, until } from '../support/index.js';
 
 /** Two Dedups of one namespace on connections of their own, as two processes have them. */
-function twoDedups(options: ConstructorParameters<typeof Dedup>[1] = {}) {
+function twoDedups(options: Parameters<typeof makeDedup>[0] = {}) {
   const shared = { namespace: freshNamespace(), ...options };
   return [makeDedup(shared), makeDedup(shared)] as const;
 }

@@ -6,6 +6,7 @@ import {
   type AttemptsExhaustedError,
   type BrokenRecordError,
   type ClosedError,
+  type Codec,
   type CodecError,
   Dedup,
   DedupError,
@@ -94,7 +95,6 @@ test('a call gives the JSON form of what its handler returns, at once or later',
   });
 });
 
-// Not by `toEqualTypeOf<Dedup>()`: only what a call gives tells one codec from another.
 test('a lossless codec gives the type itself: of the whole Dedup, of a view, of a call', () => {
   const whole = new Dedup(redis, { namespace: 'orders', codec: lossless });
   const view = dedup.with({ codec: lossless });
@@ -295,4 +295,24 @@ test('instanceof narrows as well', () => {
     expectTypeOf(error).toEqualTypeOf<DedupError>();
     expectTypeOf(error.key).toEqualTypeOf<string | undefined>();
   }
+});
+
+test('options without a codec leave the one around them, also where they are annotated or their codec is undefined', () => {
+  const keeping = dedup.with({ codec: lossless });
+  const call: OnceOptions = { lease: '5s' };
+  const whole: DedupOptions = { namespace: 'orders' };
+  expectTypeOf(new Dedup(redis, whole).once('k', now)).toEqualTypeOf<Promise<{ at: string }>>();
+  expectTypeOf(dedup.once('k', now, call)).toEqualTypeOf<Promise<{ at: string }>>();
+  expectTypeOf(dedup.run('k', now, { codec: undefined })).toEqualTypeOf<Promise<Outcome<{ at: string }>>>();
+  expectTypeOf(dedup.with({ codec: undefined })).toEqualTypeOf<Dedup>();
+  expectTypeOf(keeping.once('k', now, call)).toEqualTypeOf<Promise<{ at: Date }>>();
+  expectTypeOf(keeping.with(call).once('k', now, { codec: undefined })).toEqualTypeOf<Promise<{ at: Date }>>();
+  const either = {} as OnceOptions<typeof lossless | undefined>;
+  expectTypeOf(dedup.once('k', now, either)).toEqualTypeOf<Promise<{ at: string } | { at: Date }>>();
+});
+
+test('a Dedup is not taken for one with another codec', () => {
+  expectTypeOf<Dedup<typeof lossless>>().not.toExtend<Dedup>();
+  expectTypeOf<Dedup>().not.toExtend<Dedup<typeof lossless>>();
+  expectTypeOf<Dedup>().toExtend<Dedup<Codec>>();
 });
