@@ -57,7 +57,7 @@ export async function run<N extends Measured>(
   return (await redis.callBuffer('evalsha', [sha1, keys.length, ...keys, ...args])) as Buffer[][];
 }
 
-export const RESULT = '{"charged":1999,"n":1}';
+export const CHANNEL = 'once::hints';
 
 export function claimArgs(token: Buffer, changed: Partial<Args<'claim'>> = {}): Args<'claim'> {
   return {
@@ -72,8 +72,8 @@ export function claimArgs(token: Buffer, changed: Partial<Args<'claim'>> = {}): 
   };
 }
 
-export function commitArgs(token: Buffer, fence: Buffer, born: Buffer): Args<'commit'> {
-  return { token, fence, born, retention_ms: 86_400_000, channel: 'once::hints', result: RESULT };
+export function commitArgs(token: Buffer, fence: Buffer, born: Buffer, result: string): Args<'commit'> {
+  return { token, fence, born, retention_ms: 86_400_000, channel: CHANNEL, result };
 }
 
 /**
@@ -96,7 +96,8 @@ export async function story(redis: Redis, layout: Layout, key: string): Promise<
     return fields as [Buffer, Buffer, Buffer];
   };
   const commit = async (token: Buffer, fence: Buffer, born: Buffer) => {
-    const [answer = []] = await run<'commit'>(redis, layout.commit, [{ key, args: commitArgs(token, fence, born) }]);
+    const args = commitArgs(token, fence, born, 'result');
+    const [answer = []] = await run<'commit'>(redis, layout.commit, [{ key, args }]);
     told.push(`commit ${answer.join(' ')}`);
   };
   const [, fenceA, bornA] = await claim(a, { lease_ms: 1 });
@@ -123,4 +124,11 @@ export async function story(redis: Redis, layout: Layout, key: string): Promise<
   await claim(c, { max_attempts: 2 });
   await claim(c);
   return told;
+}
+
+/** Every answer must be the word: else something other than the thing to be measured was measured. */
+export function expectAll(word: string, answers: Buffer[][]): Buffer[][] {
+  const other = answers.find(([status]) => String(status) !== word);
+  if (other) throw new Error(`Expected every answer to be ${word}, got ${other[0]}`);
+  return answers;
 }

@@ -2,23 +2,23 @@
  * What a record costs as a packed string, as a hash, and what the least would be: SET NX to claim, SET XX to complete,
  * GET for a duplicate. bench/README.md tells the method, docs/adr/0001 what was made of it.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
-import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { Redis } from 'ioredis';
 import { newToken } from '../src/token.js';
 import { startRedis } from '../test/support/redis/index.js';
-import { claimArgs, commitArgs, hashLayout, type Layout, load, packed, RESULT, run, story } from './layouts.js';
-import { median, type Spread, spread } from './statistics.js';
+import { claimArgs, commitArgs, expectAll, hashLayout, type Layout, load, packed, run, story } from './layouts.js';
+import { circumstances, microsPerKey, writeResults } from './server-time.js';
+import { median, type Spread, spread, told } from './statistics.js';
 
-const ROUNDS = 60;
+const ROUNDS = 40;
 const LISTS = [1, 64];
 /** Whole lists of each length. */
 const KEYS = 64 * 32;
-/** Calls under way at once: enough to keep the server busy, and few enough to keep no list of replies waiting. */
-const AT_ONCE = 32;
 const MEMORY_SAMPLES = 100;
+
+/** 22 bytes, and a longer one: Redis keeps a hash in compact form up to values of 64 bytes. */
+const RESULT = '{"charged":1999,"n":1}';
+const LONG_RESULT = 'x'.repeat(200);
 
 type Step = 'claim' | 'commit' | 'duplicate';
 type Sample = Record<Step, number> & { bytes: number };
@@ -26,6 +26,16 @@ interface Contestant {
   readonly name: string;
   readonly list: number;
   round(keys: readonly string[]): Promise<Sample>;
+  /** Leaves one completed record. */
+  complete(key: string, result: string): Promise<void>;
+}
+
+interface Row {
+  readonly name: string;
+  readonly list: number;
+  readonly micros: Record<Step, Spread>;
+  readonly bytes: number;
+  readonly bytesOfLongResult: number;
 }
 
 const server = await startRedis();
@@ -68,22 +78,29 @@ function scripts(layout: Layout, list: number): Contestant {
       for (let at = 0; at < keys.length; at += list)
         lists.push(keys.slice(at, at + list).map((key) => ({ key, token: newToken() })));
       const owned: Buffer[][][] = [];
-      const claim = await microsPerKey('evalsha', keys.length, lists, async (entries, index) => {
+      const claim = await microsPerKey(redis, 'evalsha', keys.length, lists, async (entries, index) => {
         const calls = entries.map(({ key, token }) => ({ key, args: claimArgs(token) }));
         owned[index] = expectAll('owned', await run<'claim'>(redis, layout.claim, calls));
       });
-      const commit = await microsPerKey('evalsha', keys.length, lists, async (entries, index) => {
+      const commit = await microsPerKey(redis, 'evalsha', keys.length, lists, async (entries, index) => {
         const calls = entries.map(({ key, token }, at) => {
           const [, , fence, born] = (owned[index] as Buffer[][])[at] as [Buffer, Buffer, Buffer, Buffer];
-          return { key, args: commitArgs(token, fence, born) };
+          return { key, args: commitArgs(token, fence, born, RESULT) };
         });
         expectAll('done', await run<'commit'>(redis, layout.commit, calls));
       });
-      const duplicate = await microsPerKey('evalsha', keys.length, lists, async (entries) => {
+      const duplicate = await microsPerKey(redis, 'evalsha', keys.length, lists, async (entries) => {
         const calls = entries.map(({ key }) => ({ key, args: claimArgs(newToken()) }));
         expectAll('completed', await run<'claim'>(redis, layout.claim, calls));
       });
       return { claim, commit, duplicate, bytes: await bytesPerRecord(keys) };
+    },
+    async complete(key, result) {
+      const token = newToken();
+      const claimed = await run<'claim'>(redis, layout.claim, [{ key, args: claimArgs(token) }]);
+      const [, , fence, born] = claimed[0] as [Buffer, Buffer, Buffer, Buffer];
+      const args = commitArgs(token, fence, born, result);
+      expectAll('done', await run<'commit'>(redis, layout.commit, [{ key, args }]));
     },
   };
 }
@@ -93,39 +110,25 @@ function plainCommands(): Contestant {
     name: 'SET NX, SET XX, GET',
     list: 1,
     async round(keys) {
-      const claim = await microsPerKey('set', keys.length, keys, (key) =>
+      const claim = await microsPerKey(redis, 'set', keys.length, keys, (key) =>
         redis.set(key, newToken(), 'PX', 86_400_000, 'NX'),
       );
-      const commit = await microsPerKey('set', keys.length, keys, (key) =>
+      const commit = await microsPerKey(redis, 'set', keys.length, keys, (key) =>
         redis.set(key, RESULT, 'PX', 86_400_000, 'XX'),
       );
-      const duplicate = await microsPerKey('get', keys.length, keys, (key) => redis.get(key));
+      const duplicate = await microsPerKey(redis, 'get', keys.length, keys, (key) => redis.get(key));
       return { claim, commit, duplicate, bytes: await bytesPerRecord(keys) };
+    },
+    async complete(key, result) {
+      await redis.set(key, result, 'PX', 86_400_000);
     },
   };
 }
 
-/** Server time per key, in µs, as INFO commandstats has it of a command. */
-async function microsPerKey<T>(
-  command: string,
-  keys: number,
-  calls: readonly T[],
-  send: (call: T, index: number) => Promise<unknown>,
-): Promise<number> {
-  await redis.config('RESETSTAT');
-  let next = 0;
-  const sender = async () => {
-    for (let index = next++; index < calls.length; index = next++) await send(calls[index] as T, index);
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, sender));
-  const stats = new RegExp(`cmdstat_${command}:calls=(\\d+),usec=(\\d+)`).exec(await redis.info('commandstats'));
-  if (Number(stats?.[1]) !== calls.length)
-    throw new Error(`Expected ${calls.length} calls of ${command}: ${stats?.[0]}`);
-  return Number(stats?.[2]) / keys;
-}
-
 async function bytesPerRecord(keys: readonly string[]): Promise<number> {
-  const sampled = keys.slice(0, MEMORY_SAMPLES).map(async (key) => Number(await redis.memory('USAGE', key)));
+  const sampled = keys
+    .slice(0, MEMORY_SAMPLES)
+    .map(async (key) => Number(await redis.memory('USAGE', key, 'SAMPLES', 0)));
   return median(await Promise.all(sampled));
 }
 
@@ -134,14 +137,8 @@ async function emptyScriptMicros(): Promise<Spread> {
   const calls = Array.from({ length: KEYS });
   const micros: number[] = [];
   for (let round = 0; round < ROUNDS; round += 1)
-    micros.push(await microsPerKey('evalsha', KEYS, calls, () => redis.call('evalsha', [sha1, '0'])));
+    micros.push(await microsPerKey(redis, 'evalsha', KEYS, calls, () => redis.call('evalsha', [sha1, '0'])));
   return spread(micros);
-}
-
-function expectAll(word: string, answers: Buffer[][]): Buffer[][] {
-  const other = answers.find(([status]) => String(status) !== word);
-  if (other) throw new Error(`Expected every answer to be ${word}, got ${other[0]}`);
-  return answers;
 }
 
 async function compareStories(one: Layout, other: Layout): Promise<void> {
@@ -156,36 +153,35 @@ async function report(
   samples: ReadonlyMap<Contestant, readonly Sample[]>,
   emptyScript: Spread,
 ): Promise<void> {
-  const rows = contestants.map((contestant) => {
+  const rows: Row[] = [];
+  for (const contestant of contestants) {
     const of = samples.get(contestant) ?? [];
     const stepOf = (step: keyof Sample) => spread(of.map((sample) => sample[step]));
     const { name, list } = contestant;
     const micros = { claim: stepOf('claim'), commit: stepOf('commit'), duplicate: stepOf('duplicate') };
-    return { name, list, micros, bytes: median(of.map(({ bytes }) => bytes)) };
-  });
-  const version = /redis_version:(\S+)/.exec(await redis.info('server'))?.[1];
-  const valkey = /valkey_version:(\S+)/.exec(await redis.info('server'))?.[1];
-  const results = {
+    await redis.flushall('SYNC');
+    await contestant.complete(keyOf(0), LONG_RESULT);
+    const bytesOfLongResult = await bytesPerRecord([keyOf(0)]);
+    rows.push({ name, list, micros, bytes: median(of.map(({ bytes }) => bytes)), bytesOfLongResult });
+  }
+  const where = await circumstances(redis);
+  writeResults('record-layout', {
     command: 'npm run bench:layout',
-    measuredOn: new Date().toISOString().slice(0, 10),
-    machine: { cpu: cpus()[0]?.model, cores: cpus().length, node: process.version },
-    server: valkey ? `Valkey ${valkey}` : `Redis ${version}`,
+    ...where,
     rounds: ROUNDS,
     keysPerRound: KEYS,
     keyBytes: keyOf(0).length,
     resultBytes: RESULT.length,
+    longResultBytes: LONG_RESULT.length,
     unit: 'server microseconds per key: median of the rounds, first and third quartile',
     emptyScript,
     rows,
-  };
-  const table = new Table({ head: ['record', 'list', 'claim', 'commit', 'duplicate', 'bytes'], style: { head: [] } });
-  const cell = ({ median, q1, q3 }: Spread) => `${median.toFixed(2)} (${q1.toFixed(2)} to ${q3.toFixed(2)})`;
-  for (const { name, list, micros, bytes } of rows)
-    table.push([name, list, cell(micros.claim), cell(micros.commit), cell(micros.duplicate), bytes]);
-  console.log(`${results.server}, ${results.machine.cores} cores of ${results.machine.cpu}. µs per key on the server:`);
-  console.log('median of the rounds (first to third quartile); an empty script takes', cell(emptyScript));
+  });
+  const head = ['record', 'list', 'claim', 'commit', 'duplicate', 'bytes', 'long result'];
+  const table = new Table({ head, style: { head: [], border: [] } });
+  for (const { name, list, micros, bytes, bytesOfLongResult } of rows)
+    table.push([name, list, told(micros.claim), told(micros.commit), told(micros.duplicate), bytes, bytesOfLongResult]);
+  console.log(`${where.server}, ${where.machine.cores} cores of ${where.machine.cpu}. Server µs per key, median of`);
+  console.log(`${ROUNDS} rounds (first to third quartile); an empty script takes ${told(emptyScript)}.`);
   console.log(table.toString());
-  const folder = fileURLToPath(new URL('./results/', import.meta.url));
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(`${folder}record-layout.json`, `${JSON.stringify(results, null, 2)}\n`);
 }

@@ -15,6 +15,11 @@ export function spread(values: readonly number[]): Spread {
   return { median: middle as number, q1: q1 as number, q3: q3 as number };
 }
 
+/** As tables show it: the median, and from which quartile to which. */
+export function told({ median, q1, q3 }: Spread): string {
+  return `${median.toFixed(1)} (${q1.toFixed(1)} to ${q3.toFixed(1)})`;
+}
+
 function quantile(values: readonly number[], part: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   const at = (sorted.length - 1) * part;

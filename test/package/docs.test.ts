@@ -1,62 +1,165 @@
-/** What README and docs show compiles, and what they link to is there. */
+/** The documentation keeps up with the code: its examples compile, its links lead somewhere. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
 
-const root = new URL('../../', import.meta.url).pathname;
-const pages = [
-  'README.md',
-  ...readdirSync(join(root, 'docs'), { recursive: true }).map((page) => `docs/${page}`),
-].filter((page) => page.endsWith('.md'));
-const blocksOf = (page: string) =>
-  [...readFileSync(join(root, page), 'utf8').matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map((match) => match[1] as string);
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const PAGES = ['README.md', ...filesUnder('docs', '.md'), ...filesUnder('bench', '.md')];
+const LONGEST_FIRST_EXAMPLE = 8;
 
-/** Type errors of a block that is compiled as a module of its own, `redis-once` being this source. */
-function errorsOf(block: string): string[] {
-  const file = join(root, 'test/package/block.ts');
-  const options: ts.CompilerOptions = {
-    strict: true,
-    noEmit: true,
-    skipLibCheck: true,
-    target: ts.ScriptTarget.ES2022,
-    module: ts.ModuleKind.NodeNext,
-    moduleResolution: ts.ModuleResolutionKind.NodeNext,
-    lib: ['lib.es2023.d.ts', 'lib.esnext.disposable.d.ts', 'lib.es2024.string.d.ts'],
-    types: ['node'],
-    paths: { 'redis-once': [join(root, 'src/index.ts')] },
-  };
-  const host = ts.createCompilerHost(options);
-  const { getSourceFile, fileExists, readFile } = host;
-  host.fileExists = (name) => name === file || fileExists(name);
-  host.readFile = (name) => (name === file ? block : readFile(name));
-  host.getSourceFile = (name, version) =>
-    name === file ? ts.createSourceFile(name, block, version) : getSourceFile(name, version);
-  const program = ts.createProgram([file], options, host);
-  return ts
-    .getPreEmitDiagnostics(program, program.getSourceFile(file))
-    .map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n'));
+/** What examples may use without saying so: each name tells what it is. */
+const PRELUDE = `
+import type { Redis as RedisClass } from 'ioredis';
+import type * as library from 'redis-once';
+
+declare global {
+  const Redis: typeof RedisClass;
+  const Dedup: typeof library.Dedup;
+  const isDedupError: typeof library.isDedupError;
+  const redis: RedisClass;
+  const dedup: library.Dedup;
+  const id: string;
+  const message: { id: string };
+  const order: { id: string; cents: number };
+  const request: { headers: Record<string, string>; body: { amount: number } };
+  const controller: AbortController;
+  function handle(): Promise<{ done: true }>;
+  function charge(order: { id: string }, options?: { idempotencyKey: string; signal: AbortSignal }): Promise<{ charged: number }>;
+  function saveIfNewer(order: { id: string }, fence: number): Promise<void>;
+  function findCharge(idempotencyKey: string): Promise<{ charged: number } | undefined>;
+  function retryLater(ms: number): void;
+}
+`;
+
+interface Example {
+  /** Page or source file, and the line that the example begins at. */
+  readonly place: string;
+  readonly code: string;
 }
 
-describe.each(pages)('%s', (page) => {
-  test('shows code that compiles', () => {
-    for (const block of blocksOf(page)) expect(errorsOf(block), block).toEqual([]);
+function filesUnder(folder: string, ending: string): string[] {
+  if (!existsSync(join(ROOT, folder))) return [];
+  return readdirSync(join(ROOT, folder), { recursive: true })
+    .map((name) => join(folder, String(name)))
+    .filter((name) => name.endsWith(ending))
+    .sort();
+}
+
+function read(path: string): string {
+  return readFileSync(join(ROOT, path), 'utf8');
+}
+
+/** The ```ts blocks of a page, or of the docstrings of a source file, whose stars are taken away. */
+function examplesOf(path: string): Example[] {
+  const text = path.endsWith('.ts') ? read(path).replace(/^ *\* ?/gm, '') : read(path);
+  return [...text.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(({ 1: code = '', index }) => ({
+    place: `${path}:${text.slice(0, index).split('\n').length + 1}`,
+    code,
+  }));
+}
+
+/**
+ * What an example says is wrapped into a function, so that it may await and return; its imports stay outside. Line
+ * numbers stay those of the example.
+ */
+function toModule(code: string): string {
+  const imports = [...code.matchAll(/^import .*$/gm)].map(([line]) => line).join(' ');
+  const body = code.replace(/^import .*$/gm, '');
+  return `${imports} export async function example() {${body}\n}`;
+}
+
+const EXAMPLES = [...PAGES, ...filesUnder('src', '.ts')].flatMap(examplesOf);
+const PROBLEMS = compile(EXAMPLES);
+
+/** Problems by the example's place. */
+function compile(examples: readonly Example[]): Map<string, string[]> {
+  const folder = join(ROOT, 'test/package');
+  const virtual = new Map(examples.map(({ code }, i) => [join(folder, `example-${i}.ts`), toModule(code)]));
+  virtual.set(join(folder, 'examples-prelude.ts'), PRELUDE);
+  const options: ts.CompilerOptions = {
+    ...settingsOfProject(),
+    baseUrl: ROOT,
+    paths: { 'redis-once': ['src/index.ts'] },
+    // An example shows what one gets, and need not use it.
+    noUnusedLocals: false,
+    noUnusedParameters: false,
+  };
+  const host = ts.createCompilerHost(options);
+  const { fileExists, readFile, getSourceFile } = host;
+  host.fileExists = (name) => virtual.has(name) || fileExists(name);
+  host.readFile = (name) => virtual.get(name) ?? readFile(name);
+  host.getSourceFile = (name, languageVersion, ...rest) => {
+    const text = virtual.get(name);
+    return text === undefined
+      ? getSourceFile(name, languageVersion, ...rest)
+      : ts.createSourceFile(name, text, languageVersion);
+  };
+  const program = ts.createProgram([...virtual.keys()], options, host);
+  const problems = new Map<string, string[]>();
+  for (const { file, start = 0, messageText } of ts.getPreEmitDiagnostics(program)) {
+    const example = examples[Number(/example-(\d+)\.ts$/.exec(file?.fileName ?? '')?.[1])];
+    const line = (file?.getLineAndCharacterOfPosition(start).line ?? 0) + 1;
+    const place = example?.place ?? 'the prelude';
+    const told = `line ${line} of ${file?.fileName}: ${ts.flattenDiagnosticMessageText(messageText, '\n')}`;
+    problems.set(place, [...(problems.get(place) ?? []), told]);
+  }
+  return problems;
+}
+
+function settingsOfProject(): ts.CompilerOptions {
+  const { config } = ts.readConfigFile(join(ROOT, 'tsconfig.json'), ts.sys.readFile);
+  return ts.parseJsonConfigFileContent({ ...config, include: [], files: ['src/index.ts'] }, ts.sys, ROOT).options;
+}
+
+/** Where a page's links lead, those to other sites left out. */
+function linksOf(page: string): string[] {
+  const prose = read(page).replace(/^```[\s\S]*?^```$/gm, '');
+  return [...prose.matchAll(/\]\(([^)\s]+)\)/g)].map(([, link = '']) => link).filter((link) => !/^\w+:/.test(link));
+}
+
+/** The anchors of a page's headings, as GitHub makes them. */
+function anchorsOf(page: string): string[] {
+  const prose = read(page).replace(/^```[\s\S]*?^```$/gm, '');
+  return [...prose.matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N}\s_-]/gu, '')
+      .replace(/\s/g, '-'),
+  );
+}
+
+describe('an example', () => {
+  test.each(EXAMPLES.map(({ place }) => place))('at %s compiles', (place) => {
+    expect(PROBLEMS.get(place) ?? []).toEqual([]);
   });
 
-  test('links to files that are there', () => {
-    const links = [...readFileSync(join(root, page), 'utf8').matchAll(/\]\((?!https?:|#)([^)#]+)/g)].map(
-      (match) => match[1] as string,
-    );
-    expect(links.filter((link) => !existsSync(join(root, dirname(page), link)))).toEqual([]);
+  test('is found in the README, in the docs and in docstrings, and the prelude compiles', () => {
+    for (const start of ['README.md:', 'src/dedup.ts:', 'src/errors.ts:'])
+      expect(EXAMPLES.some(({ place }) => place.startsWith(start))).toBe(true);
+    expect(PROBLEMS.get('the prelude') ?? []).toEqual([]);
+  });
+
+  test(`that comes first in the README has at most ${LONGEST_FIRST_EXAMPLE} lines`, () => {
+    const [first] = examplesOf('README.md');
+    expect(first?.code.trimEnd().split('\n').length).toBeLessThanOrEqual(LONGEST_FIRST_EXAMPLE);
+  });
+
+  test('that is wrong is noticed', () => {
+    const wrong = [{ place: 'here', code: 'const value: string = await dedup.once(id, () => 1);\n' }];
+    expect(compile(wrong).get('here')?.[0]).toMatch(/^line 1 .*not assignable to type 'string'/);
   });
 });
 
-test('the first example of the README has at most eight lines', () => {
-  expect((blocksOf('README.md')[0] as string).trim().split('\n').length).toBeLessThanOrEqual(8);
-});
-
-test('a block that does not compile is found', () => {
-  expect(
-    errorsOf("import { Dedup } from 'redis-once';\nnew Dedup(5);\nawait new Dedup(undefined as never).once('k');"),
-  ).toHaveLength(2);
+describe('a page', () => {
+  test.each(PAGES)('%s has links that lead somewhere', (page) => {
+    const dead = linksOf(page).filter((link) => {
+      const [path = '', anchor] = link.split('#');
+      const target = path === '' ? page : relative(ROOT, resolve(ROOT, dirname(page), path));
+      if (target.startsWith('..') || !existsSync(join(ROOT, target))) return true;
+      return anchor !== undefined && !anchorsOf(target).includes(anchor);
+    });
+    expect(dead).toEqual([]);
+  });
 });
