@@ -7,7 +7,7 @@ ARGV     per entry: token (16 bytes), fingerprint (16 bytes, or empty), lease_ms
          retention_ms (integer > 0), max_attempts (integer, 0 without a limit), waits ("1": leave a mark that somebody waits)
 
 Returns  per entry: "owned", attempt, fence, born, from ("nothing" | "released" | "lapsed" | "resend")
-         | "completed", attempt, result | "failed", attempt, failure | "exhausted", failures
+         | "completed", attempt, result | "failed", attempt, failure | "exhausted", failures, since ("now", attempt | "before")
          | "busy", remaining ms | "mismatch" | "broken" | "stale" | "unreadable"
 Writes   SET first: memory refuses new work
 Resend   safe: the owner's token answers owned with the same fence and attempt, a given-up one stale
@@ -47,17 +47,6 @@ local function owned(attempt, fence, born, from)
   return { "owned", string.format("%.0f", attempt), string.format("%.0f", fence), string.format("%.0f", born), from }
 end
 
--- What is left of another's lease. A lease that ends further away than it is long was written before the clock went
--- back: it is counted again from now, or it would hold the key until the clock has caught up.
-local function lease_left(record_key, record)
-  local left = record.lease_end - now_ms()
-  if left > record.lease_ms then
-    left = record.lease_ms
-    redis.pcall("SETRANGE", record_key, LEASE_OFFSET, struct.pack(">I6", now_ms() + left))
-  end
-  return left
-end
-
 local function claim(record_key, token, fingerprint, lease_ms, ttl_ms, retention_ms, max_attempts, waits)
   local raw = redis.call("GET", record_key)
   if not raw then
@@ -82,7 +71,7 @@ local function claim(record_key, token, fingerprint, lease_ms, ttl_ms, retention
     return { "failed", string.format("%.0f", record.attempt), record.rest }
   end
   if state == EXHAUSTED then
-    return { "exhausted", string.format("%.0f", record.failures) }
+    return { "exhausted", string.format("%.0f", record.failures), "before" }
   end
   if state == BROKEN then
     return { "broken" }
@@ -94,8 +83,12 @@ local function claim(record_key, token, fingerprint, lease_ms, ttl_ms, retention
     if record.half .. record.other_half == token then
       return owned(record.attempt, record.fence, record.born, "resend")
     end
-    local left = lease_left(record_key, record)
+    local left = lease_left(record)
     if left > 0 then
+      -- Counted again from now, and kept, or a clock that went back would hold the key until it has caught up.
+      if now_ms() + left < record.lease_end then
+        redis.pcall("SETRANGE", record_key, LEASE_OFFSET, struct.pack(">I6", now_ms() + left))
+      end
       if waits == "1" and not has(record.shape, HAS_WAITERS) then
         redis.pcall("SETRANGE", record_key, SHAPE_OFFSET, string.char(record.shape + HAS_WAITERS))
       end
@@ -111,7 +104,7 @@ local function claim(record_key, token, fingerprint, lease_ms, ttl_ms, retention
   if tonumber(max_attempts) > 0 and failures >= tonumber(max_attempts) then
     record.state, record.failures, record.rest = EXHAUSTED, failures, ""
     redis.call("SET", record_key, pack(record), "PX", retention_ms)
-    return { "exhausted", string.format("%.0f", failures) }
+    return { "exhausted", string.format("%.0f", failures), "now", string.format("%.0f", record.attempt) }
   end
 
   local attempt = record.attempt + 1

@@ -21,7 +21,7 @@ local function forget(record_key, force)
       return { "unreadable" }
     end
     if record.state == IN_PROGRESS then
-      return { "running", string.format("%.0f", math.max(0, record.lease_end - now_ms())) }
+      return { "running", string.format("%.0f", lease_left(record)) }
     end
   end
   redis.call("UNLINK", record_key)

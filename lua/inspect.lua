@@ -32,7 +32,7 @@ local function inspect(record_key)
   }
   local state = record.state
   if state == IN_PROGRESS then
-    numbers[3] = string.format("%.0f", math.max(0, record.lease_end - now_ms()))
+    numbers[3] = string.format("%.0f", lease_left(record))
     return { "in_progress", unpack(numbers) }
   end
   if state == COMPLETED then

@@ -22,6 +22,8 @@ export class Attempt {
   readonly startedAt = monotonicMs();
   /** The caller or the Dedup asked for the end: it is no failure of the handler's. */
   interrupted = false;
+  /** Between its start and its end, commit or settlement included. */
+  running = false;
   /** The handler is waited for no more. */
   cut = false;
   #aborted: { reason: unknown } | undefined;
@@ -107,9 +109,8 @@ class Context implements OnceContext {
     return this.#attempt.signal;
   }
 
-  idempotencyKey(step: string): string {
-    return idempotencyKey(this.#attempt.terms.redisKey, step);
-  }
+  /** Bound: handlers take their context apart. */
+  readonly idempotencyKey = (step: string): string => idempotencyKey(this.#attempt.terms.redisKey, step);
 }
 
 /** Of the Redis key, so that namespaces, scopes and slots never share one. */

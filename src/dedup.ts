@@ -1,10 +1,8 @@
 /** Dedup: options in, parts wired. What a call does is told in once.ts. */
 import type { Codec, JsonCodec, Stored } from './codec.js';
 import type { Duration } from './duration.js';
-import { InvalidOptionError } from './errors.js';
 import type { DedupEvents } from './events.js';
 import { fingerprintOf } from './fingerprint.js';
-import { given } from './given.js';
 import { checkKey, escapePart, recordKey } from './key.js';
 import { runOnce } from './once.js';
 import {
@@ -12,8 +10,11 @@ import {
   checkHandler,
   type DedupOptions,
   duration,
+  flag,
+  hashTag,
   type OnceOptions,
   readDedupOptions,
+  readMethodOptions,
   readOnceOptions,
 } from './options.js';
 import type { Handler, Outcome, RecordInfo } from './outcome.js';
@@ -34,8 +35,10 @@ class View {
   ) {}
 }
 
-const DEFAULT_DRAIN = '30s';
-const drainMs = duration(0, 24 * 3_600_000);
+const DEFAULT_DRAIN_MS = 30_000;
+const CLOSE_RULES = { drain: duration(0, 24 * 3_600_000) };
+const INSPECT_RULES = { slot: hashTag };
+const FORGET_RULES = { slot: hashTag, force: flag };
 
 /**
  * Runs handlers once per key, on a connection of the caller's.
@@ -70,7 +73,7 @@ export class Dedup<out C extends Codec = JsonCodec> {
    * @throws the handler's own error, untouched, to the call that ran it
    * @throws InProgressError after `waitTimeout`, or at once with `onInProgress: 'throw'`
    * @throws FingerprintMismatchError, StoredFailureError, AttemptsExhaustedError, BrokenRecordError for what the key stands at
-   * @throws LeaseLostError, ResultTooLargeError, CodecError: nothing was applied
+   * @throws LeaseLostError, ResultTooLargeError, CodecError: nothing was applied; CodecError also for a stored result that cannot be decoded
    * @throws InvalidKeyError, InvalidOptionError, ClosedError, UnsafeServerError: nothing was sent
    * @throws StoreUnavailableError: surely nothing was applied; OutcomeUnknownError: a later call settles it
    * @throws the reason of `signal`, where it aborts before the handler has started
@@ -126,7 +129,8 @@ export class Dedup<out C extends Codec = JsonCodec> {
    */
   async inspect(key: string, options?: { slot?: string | undefined }): Promise<RecordInfo | null> {
     const { parts } = this.#view;
-    return inspectRecord(parts, this.#subject(key, options, ['slot']));
+    const { slot } = readMethodOptions(options, INSPECT_RULES);
+    return inspectRecord(parts, this.#subject(key, slot));
   }
 
   /**
@@ -134,17 +138,19 @@ export class Dedup<out C extends Codec = JsonCodec> {
    *
    * @param options `force` also removes a record in progress, whose handler then cannot commit, or one that cannot be read
    * @returns whether there was a record
-   * @throws InProgressError for a record in progress without `force`; else as `inspect`
+   * @throws InProgressError for a record in progress without `force`; OutcomeUnknownError where Redis did not answer; else as `inspect`
    */
   async forget(key: string, options?: { slot?: string | undefined; force?: boolean | undefined }): Promise<boolean> {
     const { parts } = this.#view;
-    return forgetRecord(parts, this.#subject(key, options, ['slot', 'force']), options?.force === true);
+    const { slot, force = false } = readMethodOptions(options, FORGET_RULES);
+    return forgetRecord(parts, this.#subject(key, slot), force);
   }
 
   /**
    * Listens to what happens. A listener that throws never affects a call.
    *
    * @returns what ends the listening
+   * @throws InvalidOptionError for an unknown event, or a listener that is no function
    */
   on<E extends keyof DedupEvents>(event: E, listener: (event: DedupEvents[E]) => void): () => void {
     return this.#view.parts.events.on(event, listener);
@@ -158,8 +164,8 @@ export class Dedup<out C extends Codec = JsonCodec> {
    * @throws InvalidOptionError
    */
   async close(options: { drain?: Duration | undefined } = {}): Promise<void> {
-    const ms = drainMs('drain', options.drain ?? DEFAULT_DRAIN);
-    if (this.#view.isRoot) await this.#view.parts.close(ms);
+    const { drain = DEFAULT_DRAIN_MS } = readMethodOptions(options, CLOSE_RULES);
+    if (this.#view.isRoot) await this.#view.parts.close(drain);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -170,14 +176,10 @@ export class Dedup<out C extends Codec = JsonCodec> {
     return new Dedup<K>(view as unknown as RedisConnection);
   }
 
-  #subject(key: string, options: object | undefined, known: string[]): { key: string; redisKey: string } {
-    const { parts, settings: outer } = this.#view;
+  #subject(key: string, slot: string | undefined): { key: string; redisKey: string } {
+    const { parts, settings } = this.#view;
     checkKey(key, parts.settings.maxKeyBytes);
-    const unknown = Object.keys(options ?? {}).find((name) => !known.includes(name));
-    if (unknown !== undefined)
-      throw new InvalidOptionError(`Expected the options ${known.join(', ')}, got ${given(unknown)}`, { key });
-    const { slot } = readOnceOptions({ slot: (options as { slot?: string } | undefined)?.slot }, outer);
-    return { key, redisKey: this.#redisKey(key, slot) };
+    return { key, redisKey: this.#redisKey(key, slot ?? settings.slot) };
   }
 
   #redisKey(key: string, slot: string | undefined): string {

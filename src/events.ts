@@ -1,5 +1,7 @@
 /** What a Dedup tells those who listen. Nothing is made for an event without a listener. */
 import { createHash } from 'node:crypto';
+import { InvalidOptionError } from './errors.js';
+import { given } from './given.js';
 
 /** What every event about a key carries. */
 export interface KeyEvent {
@@ -33,6 +35,18 @@ export interface DedupEvents {
 
 export type LeaseLostReason = 'taken_over' | 'no_heartbeat' | 'max_run_time';
 
+const EVENTS: { [E in keyof DedupEvents]: true } = {
+  executed: true,
+  replayed: true,
+  waited: true,
+  released: true,
+  failed: true,
+  takenOver: true,
+  leaseLost: true,
+  storeError: true,
+  unsafeServer: true,
+};
+
 type Listener<E extends keyof DedupEvents> = (event: DedupEvents[E]) => void;
 
 /** A key as events tell it. */
@@ -46,6 +60,12 @@ export class Events {
   readonly #listeners = new Map<keyof DedupEvents, Set<Listener<never>>>();
 
   on<E extends keyof DedupEvents>(event: E, listener: Listener<E>): () => void {
+    if (!Object.hasOwn(EVENTS, event)) {
+      throw new InvalidOptionError(`Expected an event of ${Object.keys(EVENTS).join(', ')}, got ${given(event)}`);
+    }
+    if (typeof listener !== 'function') {
+      throw new InvalidOptionError(`Expected the listener to be a function, got ${given(listener)}`);
+    }
     const listeners = this.#listeners.get(event) ?? new Set();
     this.#listeners.set(event, listeners);
     // Its own closure: the same function may listen twice, and each is taken away by itself.

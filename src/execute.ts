@@ -1,8 +1,9 @@
 /** Runs a claimed key's handler and ends the attempt: committed, released, or failed for good. */
 import type { Attempt } from './attempt.js';
-import { ClosedError, CodecError, ResultTooLargeError } from './errors.js';
+import { monotonicMs } from './clock.js';
+import { ClosedError, CodecError, LeaseLostError, ResultTooLargeError } from './errors.js';
 import { writeFailure } from './failure.js';
-import { commit, type Settlement, settle } from './finish.js';
+import { commit, type Settlement, settle, untilAnswered } from './finish.js';
 import { given } from './given.js';
 import type { Call } from './once.js';
 import type { ErrorPolicy } from './options.js';
@@ -32,7 +33,12 @@ export async function execute(
       }
       const value = await runHandler(parts, call, attempt, handler, tell);
       const result = await encode(parts, call, attempt, value);
-      await commit(parts, attempt.terms, settings.retentionMs, result);
+      try {
+        await commit(parts, attempt.terms, settings.retentionMs, result);
+      } catch (error) {
+        if (error instanceof LeaseLostError) attempt.lease.lose('taken_over');
+        throw error;
+      }
       tell({ status: 'completed', attempt: attempt.terms.attempt, result });
       return result;
     });
@@ -109,18 +115,25 @@ export function decodeResult({ key, redisKey, settings }: Call, result: Buffer):
   }
 }
 
-/** Settles; an answer that does not come is told as an event, and the claim stands until its lease ends. */
+/**
+ * Settles, within one `redisTimeout`. An answer that does not come is sought in the background: the claim stands until
+ * then, or until its lease ends.
+ */
 async function end(parts: Parts, attempt: Attempt, settlement: Settlement): Promise<string | undefined> {
-  try {
-    const { status } = await settle(parts, attempt.terms, settlement);
+  const { terms, ranMs } = attempt;
+  const ask = async () => {
+    const { status } = await settle(parts, terms, settlement);
     if (status === 'released' || status === 'failed') {
-      const { ranMs, terms } = attempt;
       parts.events.emit(status, parts.subject(terms), { attempt: terms.attempt, ranMs });
     }
     return status;
+  };
+  try {
+    return await ask();
   } catch (error) {
-    if (error instanceof ExchangeError) return undefined;
-    throw error;
+    if (!(error instanceof ExchangeError)) throw error;
+    void untilAnswered(parts, monotonicMs() + terms.leaseMs, ask);
+    return undefined;
   }
 }
 

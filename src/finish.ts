@@ -29,6 +29,7 @@ export interface Settlement {
 /** The commit phase may take this many times `redisTimeout`; the last of them is the settlement's. */
 const COMMIT_TIMEOUTS = 3;
 const PAUSE_MS = 20;
+const LONGEST_PAUSE_MS = 2_000;
 
 /**
  * Commits, sending again what had no answer, until the phase is over; then settlement decides.
@@ -59,8 +60,8 @@ export async function commit(
       cause = error;
       parts.events.emit('storeError', parts.subject(terms), { operation: 'commit', code: error.code });
       doubt ||= error.failure === 'unknown';
-      // A refusal that has not passed, or a connection that is closed, will not change within this phase.
-      if (error.failure === 'refused' || parts.connection.redis.status === 'end') break;
+      // A refusal that does not pass, or a connection that is closed, will not change within this phase.
+      if ((error.code !== null && !error.passes) || parts.connection.redis.status === 'end') break;
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     }
   }
@@ -120,6 +121,24 @@ export async function settle(
       parts.events.emit('storeError', parts.subject(terms), { operation: 'settle', code: error.code });
     }
     throw error;
+  }
+}
+
+/**
+ * Does in the background what a call had no answer to, until there is one, or a refusal that will not pass: at the
+ * latest until the lease ends, which ends the claim as well, and no longer than the connection is kept.
+ */
+export async function untilAnswered(parts: Parts, until: number, ask: () => Promise<unknown>): Promise<void> {
+  let pauseMs = 100;
+  while (monotonicMs() < until && parts.connection.redis.status !== 'end') {
+    try {
+      await ask();
+      return;
+    } catch (error) {
+      if (!(error instanceof ExchangeError) || (error.code !== null && !error.passes)) return;
+      await new Promise((resolve) => setTimeout(resolve, pauseMs).unref());
+      pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
+    }
   }
 }
 

@@ -58,14 +58,14 @@ export function checkKey(key: unknown, maxKeyBytes: number): asserts key is stri
 }
 
 /**
- * A brace that no other closes would make a hash tag of its own, and the records would leave their slots.
+ * A brace that no other closes, or an empty pair, would change the hash tag, and the records would leave their slots.
  *
  * @throws InvalidOptionError for such a `keyPrefix` of the connection
  */
 export function checkKeyPrefix(keyPrefix: string): void {
-  if (/[{}]/.test(keyPrefix.replace(/\{[^{}]*\}/g, ''))) {
+  if (/[{}]/.test(keyPrefix.replace(/\{[^{}]+\}/g, ''))) {
     throw new InvalidOptionError(
-      `Expected the connection's \`keyPrefix\` to have balanced braces, got ${given(keyPrefix)}`,
+      `Expected the connection's \`keyPrefix\` to have balanced braces with something in them, got ${given(keyPrefix)}`,
     );
   }
 }

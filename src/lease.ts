@@ -32,6 +32,9 @@ export interface LeaseHolder {
   overrun(): void;
 }
 
+/** A renewal without an answer is sent again after this, or sooner. */
+const LONGEST_RETRY_MS = 250;
+
 /** One attempt's hold on its key, as this process knows it. */
 export class Lease {
   #endsAt: number;
@@ -58,9 +61,9 @@ export class Lease {
   /** Looks at the clock: says what has passed. */
   check(now = monotonicMs()): void {
     const tooLong = now >= this.#runEndsAt;
-    if (tooLong) this.#lose('max_run_time');
+    if (tooLong) this.lose('max_run_time');
     if (now >= this.#lostAt) {
-      this.#lose('no_heartbeat');
+      this.lose('no_heartbeat');
       if (tooLong && !this.#overrun) {
         this.#overrun = true;
         this.holder.overrun();
@@ -90,11 +93,15 @@ export class Lease {
     this.#renewing = false;
     if (status === 'lost' || status === 'broken') {
       this.#renewAt = Number.POSITIVE_INFINITY;
-      this.#lose('taken_over');
+      this.lose('taken_over');
+      return;
+    }
+    if (status === 'unanswered') {
+      this.#renewAt = monotonicMs() + Math.min(this.terms.leaseMs / 10, LONGEST_RETRY_MS);
       return;
     }
     this.#renewAt = sentAt + this.terms.leaseMs / 3;
-    if (status === 'renewed') this.#endsAt = sentAt + this.terms.leaseMs;
+    this.#endsAt = sentAt + this.terms.leaseMs;
   }
 
   /** Before the server lets go: an answer under way, and a clock that runs a little differently, must not matter. */
@@ -102,7 +109,8 @@ export class Lease {
     return this.#endsAt - Math.min(this.terms.leaseMs / 10, 1_000);
   }
 
-  #lose(reason: LeaseLostReason): void {
+  /** The lease is known to be lost: tells the holder, once. */
+  lose(reason: LeaseLostReason): void {
     if (this.#lost) return;
     this.#lost = true;
     this.holder.leaseLost(reason);

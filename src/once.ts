@@ -7,12 +7,13 @@ import {
   CodecError,
   FingerprintMismatchError,
   InProgressError,
+  type StoredFailure,
   StoredFailureError,
   UnsafeServerError,
 } from './errors.js';
 import { decodeResult, encodeResult, execute } from './execute.js';
 import { readFailure } from './failure.js';
-import { brokenRecord, settle, storeUnavailable } from './finish.js';
+import { brokenRecord, settle, storeUnavailable, untilAnswered } from './finish.js';
 import type { Flight } from './flight.js';
 import type { CallSettings } from './options.js';
 import type { Handler, Outcome } from './outcome.js';
@@ -37,7 +38,6 @@ export interface Call {
 const WAIT_BEYOND_LEASE_MS = 5_000;
 /** A record that is not completed outlives its lease and a slow redelivery. */
 const SHORTEST_TTL_MS = 60_000;
-const PAUSE_MS = 100;
 
 /** Runs the handler once per key, or tells what another call came to. */
 export async function runOnce(parts: Parts, call: Call): Promise<Outcome<unknown>> {
@@ -61,20 +61,22 @@ class Life {
   async live(): Promise<Outcome<unknown>> {
     const { settings, redisKey, fingerprint } = this.call;
     try {
-      if (settings.onInProgress === 'throw') return await this.#lead(undefined);
       // Callers with another fingerprint make a flight of their own: the record decides which of them is right.
-      return await this.#fly(`${redisKey}\0${fingerprint.toString('latin1')}`);
+      const flightId = `${redisKey}\0${fingerprint.toString('latin1')}`;
+      const outcome = settings.onInProgress === 'throw' ? await this.#lead(undefined) : await this.#fly(flightId);
+      return outcome ?? (await this.#replay(this.#answer as Answer));
     } finally {
       this.#endWait();
     }
   }
 
-  async #fly(id: string): Promise<Outcome<unknown>> {
+  /** What this call came to, or nothing where the key's answer is known. */
+  async #fly(id: string): Promise<Outcome<unknown> | undefined> {
     const { flights } = this.parts;
     let flight = flights.get(id);
     if (flight) {
-      const answer = await this.#follow(flight);
-      if (answer) return this.#replay(answer);
+      this.#answer = await this.#follow(flight);
+      if (this.#answer) return undefined;
     } else {
       flight = flights.open(id);
     }
@@ -103,40 +105,42 @@ class Life {
     }
   }
 
-  /** Speaks with Redis until the key is ours or its answer is known. */
-  async #lead(flight: Flight<Answer> | undefined): Promise<Outcome<unknown>> {
+  /** Speaks with Redis until the key is ours, and runs the handler, or until the key's answer is known. */
+  async #lead(flight: Flight<Answer> | undefined): Promise<Outcome<unknown> | undefined> {
     const { parts, call } = this;
     let token = newToken();
     for (;;) {
-      call.settings.signal?.throwIfAborted();
-      if (parts.closing.aborted) throw new ClosedError('The Dedup is closing', { key: call.key });
+      this.#throwIfUnwanted();
       let reply: ScriptReply<'claim'>;
       try {
         await this.#checkServer();
-        reply = await parts.scripts.call('claim', call.redisKey, claimArgs(call, token));
+        reply = await parts.scripts.call('claim', call.redisKey, claimArgs(parts, call, token));
       } catch (error) {
         if (!(error instanceof ExchangeError)) throw error;
         if (error.failure === 'unknown') void giveBack(parts, call, token);
         parts.events.emit('storeError', parts.subject(call), { operation: 'claim', code: error.code });
         this.#answer = { status: 'unavailable', error };
-        return this.#replay(this.#answer);
+        return undefined;
       }
       const { status, fields, sentAt } = reply;
       switch (status) {
         case 'owned':
-          return this.#execute(this.#attempt(token, sentAt, fields), flight);
+          return await this.#execute(this.#attempt(token, sentAt, fields), flight);
         case 'completed':
           this.#answer = { status, attempt: Number(fields[0]), result: fields[1] as Buffer };
-          return this.#replay(this.#answer);
+          return undefined;
         case 'failed':
           this.#answer = { status, attempt: Number(fields[0]), failure: fields[1] as Buffer };
-          return this.#replay(this.#answer);
+          return undefined;
         case 'exhausted':
           this.#answer = { status, failures: Number(fields[0]) };
-          return this.#replay(this.#answer);
+          if (String(fields[1]) === 'now') {
+            parts.events.emit('failed', parts.subject(call), { attempt: Number(fields[2]), ranMs: 0 });
+          }
+          return undefined;
         case 'broken':
           this.#answer = { status };
-          return this.#replay(this.#answer);
+          return undefined;
         case 'busy':
           await this.#waitForOther(monotonicMs() + Number(fields[0]), flight);
           break;
@@ -151,12 +155,24 @@ class Life {
     }
   }
 
+  /** @throws the signal's reason, or ClosedError: no handler is to begin */
+  #throwIfUnwanted(): void {
+    this.call.settings.signal?.throwIfAborted();
+    if (this.parts.closing.aborted) throw new ClosedError('The Dedup is closing', { key: this.call.key });
+  }
+
   /** @throws UnsafeServerError, ExchangeError */
   async #checkServer(): Promise<void> {
     const { parts, call } = this;
     const { epoch } = parts.connection;
     if (parts.settings.allowEviction || parts.checkedEpoch === epoch) return;
-    const { evicts, policy } = await evictionReport(parts.connection, parts.scripts.deadline());
+    const { evicts, policy } = await evictionReport(parts.connection, parts.scripts.deadline()).catch(
+      (error: unknown) => {
+        // Whatever became of the question, no key was claimed by it.
+        throw error instanceof ExchangeError ? error.as('unsent') : error;
+      },
+    );
+    if (parts.checkedEpoch === epoch) return;
     if (evicts || policy === null) parts.events.emitUnsafeServer({ namespace: parts.settings.namespace, policy });
     if (evicts) {
       throw new UnsafeServerError(
@@ -241,7 +257,7 @@ class Life {
         return { status: 'replayed', value: decodeResult(call, result), attempt, waitedMs };
       }
       case 'failed': {
-        const failure = readFailure(answer.failure);
+        const failure = readStored(key, answer.failure);
         throw new StoredFailureError('The handler failed, and its failure was stored (see `failure`)', {
           key,
           failure,
@@ -265,6 +281,7 @@ class Life {
     const { parts, call } = this;
     const { settings, key, redisKey } = call;
     const { leaseMs, maxRunTimeMs } = settings;
+    this.#throwIfUnwanted();
     const terms = { key, redisKey, token: newToken(), fence: 0, born: 0, attempt: 1, ttlMs: 0 };
     const claim = { claimedAt: monotonicMs(), leaseMs: maxRunTimeMs + leaseMs, maxRunTimeMs };
     const attempt = new Attempt({ ...terms, ...claim }, () => {});
@@ -281,38 +298,34 @@ class Life {
 
 /**
  * A claim without an answer may stand, or may still come: it is asked for again until it answers, and given back, so
- * that every later copy is stale. Ends with the lease, which ends the claim as well, and with the connection.
+ * that every later copy is stale. Where the server refuses to claim, none stands.
  */
 async function giveBack(parts: Parts, call: Call, token: Buffer): Promise<void> {
   const { settings, key, redisKey } = call;
   const { leaseMs, maxRunTimeMs } = settings;
   const claimedAt = monotonicMs();
-  while (monotonicMs() < claimedAt + leaseMs && parts.connection.redis.status !== 'end') {
-    try {
-      const { status, fields } = await parts.scripts.call('claim', redisKey, { ...claimArgs(call, token), waits: '0' });
-      if (status !== 'owned') return;
-      const [attempt, fence, born] = fields.map(Number) as [number, number, number];
-      const terms = {
-        key,
-        redisKey,
-        token,
-        attempt,
-        fence,
-        born,
-        claimedAt,
-        leaseMs,
-        maxRunTimeMs,
-        ttlMs: ttlMs(settings),
-      };
-      await settle(parts, terms, { as: 'released', ended: 'unstarted', ttlMs: terms.ttlMs });
-      return;
-    } catch {
-      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS).unref());
-    }
-  }
+  await untilAnswered(parts, claimedAt + leaseMs, async () => {
+    const args = { ...claimArgs(parts, call, token), waits: '0' };
+    const { status, fields } = await parts.scripts.call('claim', redisKey, args);
+    if (status !== 'owned') return;
+    const [attempt, fence, born] = fields.map(Number) as [number, number, number];
+    const own = {
+      key,
+      redisKey,
+      token,
+      attempt,
+      fence,
+      born,
+      claimedAt,
+      leaseMs,
+      maxRunTimeMs,
+      ttlMs: ttlMs(settings),
+    };
+    await settle(parts, own, { as: 'released', ended: 'unstarted', ttlMs: own.ttlMs });
+  });
 }
 
-function claimArgs({ fingerprint, settings }: Call, token: Buffer): ScriptArgs<'claim'> {
+function claimArgs(parts: Parts, { fingerprint, settings }: Call, token: Buffer): ScriptArgs<'claim'> {
   const { leaseMs, retentionMs, maxAttempts, onInProgress } = settings;
   return {
     token,
@@ -321,13 +334,22 @@ function claimArgs({ fingerprint, settings }: Call, token: Buffer): ScriptArgs<'
     ttl_ms: ttlMs(settings),
     retention_ms: retentionMs,
     max_attempts: maxAttempts,
-    waits: onInProgress === 'wait' ? '1' : '0',
+    waits: onInProgress === 'wait' && parts.hints.channel !== '' ? '1' : '0',
   };
 }
 
 /** How long a record that is not completed lives, from each write. */
 function ttlMs({ retentionMs, leaseMs }: CallSettings): number {
   return Math.max(retentionMs, 2 * leaseMs, SHORTEST_TTL_MS);
+}
+
+/** @throws CodecError */
+function readStored(key: string, bytes: Buffer): StoredFailure {
+  try {
+    return readFailure(bytes);
+  } catch (cause) {
+    throw new CodecError('The stored failure cannot be read', { key, cause });
+  }
 }
 
 function inProgress(key: string, leaseEndsAt: number): InProgressError {

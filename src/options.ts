@@ -180,6 +180,14 @@ export function readDedupOptions(options: DedupOptions<Codec> | undefined): {
       rest.push([name, value]);
     }
   }
+  const unknown = rest.find(([name]) => !Object.hasOwn(CALL_RULES, name));
+  if (unknown) {
+    const names = [
+      ...Object.keys(DEDUP_RULES),
+      ...Object.keys(CALL_RULES).filter((name) => !PER_CALL_ONLY.includes(name)),
+    ];
+    throw new InvalidOptionError(`\`${unknown[0]}\` is not an option. A Dedup takes: ${names.join(', ')}`);
+  }
   return { dedup: dedup as unknown as DedupSettings, call: readEntries(rest, CALL_DEFAULTS) };
 }
 
@@ -215,6 +223,25 @@ function definedEntries(name: string, options: unknown): [string, unknown][] {
     throw new InvalidOptionError(`Expected \`${name}\` to be an object, got ${given(options)}`);
   }
   return Object.entries(options).filter(([, value]) => value !== undefined);
+}
+
+/**
+ * The options of a method that is not a call.
+ *
+ * @throws InvalidOptionError naming the first option that is unknown or wrong
+ */
+export function readMethodOptions<R extends Record<string, Rule<unknown>>>(
+  options: unknown,
+  rules: R,
+): { [K in keyof R]?: ReturnType<R[K]> } {
+  const read: Record<string, unknown> = {};
+  for (const [name, value] of definedEntries('options', options)) {
+    if (!Object.hasOwn(rules, name)) {
+      throw new InvalidOptionError(`\`${name}\` is not an option. There is: ${Object.keys(rules).join(', ')}`);
+    }
+    read[name] = rules[name]?.(name, value);
+  }
+  return read as { [K in keyof R]?: ReturnType<R[K]> };
 }
 
 /** @throws InvalidOptionError where the value is no handler */
@@ -267,7 +294,7 @@ function oneOf(...choices: string[]): Rule<string> {
   };
 }
 
-function flag(name: string, value: unknown): boolean {
+export function flag(name: string, value: unknown): boolean {
   if (typeof value !== 'boolean')
     throw new InvalidOptionError(`Expected \`${name}\` to be a boolean, got ${given(value)}`);
   return value;
@@ -280,7 +307,7 @@ function namespaceOption(name: string, value: unknown): string {
   return value;
 }
 
-function hashTag(name: string, value: unknown): string {
+export function hashTag(name: string, value: unknown): string {
   if (typeof value !== 'string' || !/^[^{}]{1,512}$/s.test(value) || !value.isWellFormed()) {
     throw new InvalidOptionError(
       `Expected \`${name}\` to be a hash tag: a string of 1 to 512 characters without braces, got ${given(value)}`,
@@ -302,7 +329,8 @@ function abortSignal(name: string, value: unknown): AbortSignal {
 }
 
 function errorPolicy(name: string, value: unknown): unknown {
-  return typeof value === 'function' ? value : oneOf('release', 'store', 'a function of the error')(name, value);
+  if (typeof value === 'function' || value === 'release' || value === 'store') return value;
+  throw new InvalidOptionError(`Expected \`${name}\` to be \`release\`, \`store\` or a function, got ${given(value)}`);
 }
 
 function codecOption(name: string, value: unknown): Codec {

@@ -23,10 +23,14 @@ export type Answer =
 
 /** The keys whose handlers the present code runs in, innermost first. */
 interface HandlerFrame {
+  readonly connection: Connection;
   readonly redisKey: string;
   readonly attempt: Attempt;
   readonly outer: HandlerFrame | undefined;
 }
+
+/** One for all Dedups: a handler may call its key through another Dedup of the same connection. */
+const frames = new AsyncLocalStorage<HandlerFrame>();
 
 export class Parts {
   readonly connection: Connection;
@@ -38,7 +42,6 @@ export class Parts {
   /** The epoch of the connection whose server was found fit, or reported. */
   checkedEpoch = -1;
   readonly #closing = new AbortController();
-  readonly #frames = new AsyncLocalStorage<HandlerFrame>();
   readonly #running = new Set<Attempt>();
   #calls = 0;
   #idle: (() => void) | undefined;
@@ -97,8 +100,8 @@ export class Parts {
    * @throws InProgressError
    */
   refuseReentry(key: string, redisKey: string): void {
-    for (let frame = this.#frames.getStore(); frame; frame = frame.outer) {
-      if (frame.redisKey === redisKey && this.#running.has(frame.attempt)) {
+    for (let frame = frames.getStore(); frame; frame = frame.outer) {
+      if (frame.redisKey === redisKey && frame.connection === this.connection && frame.attempt.running) {
         throw new InProgressError('The key is in progress: this call comes from inside its own handler', {
           key,
           retryAfterMs: Math.ceil(frame.attempt.lease.remainingMs),
@@ -110,11 +113,13 @@ export class Parts {
   /** Runs a handler: its lease is renewed, and calls from inside it are known. */
   async whileRunning<T>(attempt: Attempt, run: () => Promise<T>): Promise<T> {
     this.#running.add(attempt);
+    attempt.running = true;
     this.heartbeat.add(attempt.lease);
     try {
       const { redisKey } = attempt.terms;
-      return await this.#frames.run({ redisKey, attempt, outer: this.#frames.getStore() }, run);
+      return await frames.run({ connection: this.connection, redisKey, attempt, outer: frames.getStore() }, run);
     } finally {
+      attempt.running = false;
       this.#running.delete(attempt);
       this.heartbeat.remove(attempt.lease);
     }

@@ -1,5 +1,5 @@
 /** Looking at a key's record, and removing it. */
-import { ClosedError, InProgressError } from './errors.js';
+import { ClosedError, InProgressError, OutcomeUnknownError } from './errors.js';
 import { storeUnavailable } from './finish.js';
 import { unreadable } from './once.js';
 import type { RecordInfo } from './outcome.js';
@@ -33,7 +33,7 @@ export async function inspectRecord(parts: Parts, subject: Subject): Promise<Rec
   };
 }
 
-/** @throws ClosedError, StoreUnavailableError, InProgressError, CodecError */
+/** @throws ClosedError, StoreUnavailableError, OutcomeUnknownError, InProgressError, CodecError */
 export async function forgetRecord(parts: Parts, subject: Subject, force: boolean): Promise<boolean> {
   const { key } = subject;
   const { status, fields } = await call(parts, 'forget', subject, { force: force ? '1' : '0' });
@@ -59,10 +59,10 @@ async function call<N extends ScriptName>(
   } catch (error) {
     if (!(error instanceof ExchangeError)) throw error;
     parts.events.emit('storeError', parts.subject({ key, redisKey }), { operation: name, code: error.code });
-    throw storeUnavailable(
-      key,
-      error,
-      name === 'inspect' ? 'nothing was read' : 'the record may or may not be removed',
-    );
+    if (name === 'forget' && error.failure === 'unknown') {
+      const message = 'Redis did not answer: the record may or may not be removed';
+      throw new OutcomeUnknownError(message, { key, cause: error });
+    }
+    throw storeUnavailable(key, error, name === 'inspect' ? 'nothing was read' : 'the record is untouched');
   }
 }

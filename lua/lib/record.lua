@@ -44,11 +44,8 @@ local function has(shape, flag)
   return bit.band(shape, flag) ~= 0
 end
 
--- The record as a table, or nil where the bytes are not of this layout.
-local function parse(raw)
-  if #raw < 22 or string.byte(raw, 1) ~= LAYOUT or not string.find(STATES, string.sub(raw, 2, 2), 1, true) then
-    return nil
-  end
+-- The record as a table; raises where the bytes end too soon.
+local function fields_of(raw)
   local record = {}
   local state, shape, attempt, fence, half, at = struct.unpack(">c1BI4I7c8", raw, 2)
   record.state, record.shape, record.attempt, record.fence, record.half = state, shape, attempt, fence, half
@@ -70,15 +67,29 @@ local function parse(raw)
   return record
 end
 
+-- The record as a table, or nil where the bytes are not of this layout.
+local function parse(raw)
+  if string.byte(raw, 1) ~= LAYOUT or not string.find(STATES, string.sub(raw, 2, 2), 1, true) then
+    return nil
+  end
+  local whole, record = pcall(fields_of, raw)
+  return whole and record or nil
+end
+
+-- What is left of a lease, in ms. A lease that ends further away than it is long was written before the clock went back.
+local function lease_left(record)
+  return math.max(0, math.min(record.lease_end - now_ms(), record.lease_ms))
+end
+
 -- The bytes of a record whose `rest` is the given-up tokens, the result or the failure, as its state has it.
 local function pack(record)
   local state = record.state
   local shape = has(record.shape, HAS_WAITERS) and HAS_WAITERS or 0
   local parts = { "" }
-  if state == IN_PROGRESS then
+  if state == IN_PROGRESS or state == BROKEN then
     parts[#parts + 1] = struct.pack(">c8I6I4", record.other_half, record.lease_end, record.lease_ms)
   end
-  if state == IN_PROGRESS or state == RELEASED then
+  if state == IN_PROGRESS or state == BROKEN or state == RELEASED then
     shape = shape + GIVEN_UP_UNIT * (#record.rest / HALF)
   end
   if state ~= COMPLETED and state ~= FAILED then

@@ -23,17 +23,44 @@ export interface RedisConnection {
 /** What is known of an exchange that failed: never given to ioredis, refused by the server, or nothing. */
 export type ExchangeFailure = 'unsent' | 'refused' | 'unknown';
 
+/** Refusals that pass by themselves. */
+const PASSING = new Set(['LOADING', 'BUSY', 'TRYAGAIN', 'CLUSTERDOWN', 'MASTERDOWN', 'READONLY']);
+
 /** Why an exchange failed. Its message and cause hold no arguments of the command. */
 export class ExchangeError extends Error {
+  /** When the command was handed over, on the monotonic clock. */
+  readonly sentAt: number;
+  /** It was not one entry of a list that was refused, but the list. */
+  readonly ofWholeList: boolean;
+
   constructor(
     readonly failure: ExchangeFailure,
     /** The server's error code, such as `OOM`; null where there was no answer. */
     readonly code: string | null,
     message: string,
-    cause?: Error,
+    { cause, sentAt, ofWholeList = false }: { cause?: Error | undefined; sentAt?: number; ofWholeList?: boolean } = {},
   ) {
     super(message, cause && { cause });
+    this.sentAt = sentAt ?? monotonicMs();
+    this.ofWholeList = ofWholeList;
   }
+
+  /** The server refused for a reason that passes by itself: the same may be asked again. */
+  get passes(): boolean {
+    return this.code !== null && PASSING.has(this.code);
+  }
+
+  /** The same reason, where more, or less, is known of the exchange as a whole. */
+  as(failure: ExchangeFailure): ExchangeError {
+    const { code, message, sentAt } = this;
+    return new ExchangeError(failure, code, message, { cause: this.cause as Error | undefined, sentAt });
+  }
+}
+
+/** Typed by neither ioredis 5 nor 6, and there in both; `callBuffer` fails there with auto-pipelining. */
+interface Scripting {
+  evalshaBuffer(...args: (string | Buffer | number)[]): Promise<unknown>;
+  evalBuffer(...args: (string | Buffer | number)[]): Promise<unknown>;
 }
 
 export type ScriptText = (typeof SCRIPTS)[keyof typeof SCRIPTS];
@@ -46,10 +73,6 @@ export interface ScriptAnswer {
   /** When the copy that may have run first was handed over, on the monotonic clock. */
   readonly sentAt: number;
 }
-
-/** Refusals that pass by themselves: asked again until the deadline. */
-const PASSING = new Set(['LOADING', 'BUSY', 'TRYAGAIN', 'CLUSTERDOWN', 'MASTERDOWN', 'READONLY']);
-const PAUSE_MS = 50;
 
 const connections = new WeakMap<RedisConnection, Connection>();
 
@@ -104,28 +127,21 @@ export class Connection {
   ): Promise<ScriptAnswer> {
     if (this.redis.status !== 'ready') await this.#ready(deadline);
     const { epoch } = this;
+    const sentAt = monotonicMs();
     const steady = () => !this.isCluster && this.epoch === epoch;
-    let [command, text] = ['evalsha', script.sha1 as string];
-    const firstSentAt = monotonicMs();
-    for (;;) {
-      const sentAt = monotonicMs();
+    const redis = this.redis as unknown as Scripting;
+    const rest = [keys.length, ...keys, ...args];
+    try {
       try {
-        const reply = await withDeadline(
-          this.redis.callBuffer(command, [text, keys.length, ...keys, ...args]),
-          deadline,
-        );
-        return { entries: reply as Buffer[][], steady: steady(), sentAt: steady() ? sentAt : firstSentAt };
+        const reply = await withDeadline(redis.evalshaBuffer(script.sha1, ...rest), deadline);
+        return { entries: reply as Buffer[][], steady: steady(), sentAt };
       } catch (error) {
-        const failed = explain(error, steady());
-        if (failed.code === 'NOSCRIPT') {
-          [command, text] = ['eval', script.source];
-        } else if (failed.code !== null && PASSING.has(failed.code) && monotonicMs() + PAUSE_MS < deadline) {
-          await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
-          if (this.redis.status !== 'ready') await this.#ready(deadline);
-        } else {
-          throw failed;
-        }
+        if (!/^NOSCRIPT/.test((error as Error).message)) throw error;
+        const reply = await withDeadline(redis.evalBuffer(script.source, ...rest), deadline);
+        return { entries: reply as Buffer[][], steady: steady(), sentAt };
       }
+    } catch (error) {
+      throw explain(error, steady(), sentAt);
     }
   }
 
@@ -148,7 +164,7 @@ export class Connection {
     try {
       return await withDeadline(reply, deadline);
     } catch (error) {
-      throw explain(error, false);
+      throw explain(error, false, monotonicMs());
     }
   }
 
@@ -195,14 +211,15 @@ function withDeadline<T>(promise: Promise<T>, deadline: number): Promise<T> {
 const KEPT_BACK = /enableOfflineQueue options is false/;
 
 /** What an error of ioredis says of the exchange. Its `command.args` hold payloads and are left behind. */
-function explain(error: unknown, steady: boolean): ExchangeError {
+function explain(error: unknown, steady: boolean, sentAt: number): ExchangeError {
   if (error instanceof ExchangeError) return error;
   const { name, message } = error as Error;
   if (name === 'ReplyError') {
     const code = /^[A-Z][A-Z0-9]*/.exec(message)?.[0] ?? 'ERR';
     // A refusal after a reconnect may follow a first copy that ran.
-    return new ExchangeError(steady ? 'refused' : 'unknown', code, `Redis answered ${code}`);
+    const failure = steady ? 'refused' : 'unknown';
+    return new ExchangeError(failure, code, `Redis answered ${code}`, { sentAt, ofWholeList: true });
   }
   const cause = Object.assign(new Error(message), { name });
-  return new ExchangeError(steady && KEPT_BACK.test(message) ? 'unsent' : 'unknown', null, message, cause);
+  return new ExchangeError(steady && KEPT_BACK.test(message) ? 'unsent' : 'unknown', null, message, { cause, sentAt });
 }

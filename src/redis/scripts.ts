@@ -12,7 +12,7 @@ export interface ScriptReply<N extends ScriptName> {
   readonly fields: readonly Buffer[];
   /** The script provably ran once. */
   readonly steady: boolean;
-  /** When it was sent, on the monotonic clock. */
+  /** When the copy that may have run first was sent, on the monotonic clock. */
   readonly sentAt: number;
 }
 
@@ -23,6 +23,7 @@ export interface ScriptCall<N extends ScriptName> {
 
 /** A list is bounded, so that no call of others waits long behind it. */
 const LONGEST_LIST = 128;
+const PAUSE_MS = 20;
 
 export class Scripts {
   constructor(
@@ -31,7 +32,8 @@ export class Scripts {
   ) {}
 
   /**
-   * Runs one call.
+   * Runs one call. A refusal that passes by itself, and a connection that dropped, are tried again until the deadline:
+   * every script may be sent again. `forget` alone is not, since it might remove what came since.
    *
    * @param deadline on the monotonic clock; `redisTimeout` from now where it is not given
    * @throws ExchangeError when there is no answer, or a refusal
@@ -40,11 +42,20 @@ export class Scripts {
     name: N,
     redisKey: string,
     args: ScriptArgs<N>,
-    deadline?: number,
+    deadline = this.deadline(),
   ): Promise<ScriptReply<N>> {
-    const [reply] = await this.#send(name, [{ redisKey, args }], deadline ?? this.deadline());
-    if (reply instanceof ExchangeError) throw reply;
-    return reply as ScriptReply<N>;
+    // A copy that may have run before the one that answers: what was steady about the answer is not steady of the call.
+    let earlier: { sentAt: number } | undefined;
+    for (;;) {
+      const [answer] = await this.#send(name, [{ redisKey, args }], deadline);
+      const reply = answer as ScriptReply<N> | ExchangeError;
+      if (!(reply instanceof ExchangeError)) return earlier ? { ...reply, ...earlier, steady: false } : reply;
+      if (reply.failure === 'unknown') earlier ??= { sentAt: reply.sentAt };
+      const again =
+        name !== 'forget' && (reply.passes || (reply.code === null && this.connection.redis.status !== 'end'));
+      if (!again || monotonicMs() + PAUSE_MS >= deadline) throw earlier ? reply.as('unknown') : reply;
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+    }
   }
 
   /**
@@ -74,15 +85,13 @@ export class Scripts {
     list: ScriptCall<N>[],
     deadline: number,
   ): Promise<(ScriptReply<N> | ExchangeError)[]> {
-    try {
-      return await this.#send(name, list, deadline);
-    } catch (error) {
-      if (!(error instanceof ExchangeError)) throw error;
-      if (list.length === 1 || error.failure !== 'refused') return list.map(() => error);
-      return (await Promise.all(list.map((call) => this.#sendList(name, [call], deadline)))).flat();
-    }
+    const replies = await this.#send(name, list, deadline);
+    const whole = list.length > 1 && replies.every((reply) => reply instanceof ExchangeError && reply.ofWholeList);
+    if (!whole || (replies[0] as ExchangeError).code === null) return replies;
+    return (await Promise.all(list.map((call) => this.#send(name, [call], deadline)))).flat();
   }
 
+  /** An answer or a failure for each call. */
   async #send<N extends ScriptName>(
     name: N,
     list: readonly ScriptCall<N>[],
@@ -90,17 +99,22 @@ export class Scripts {
   ): Promise<(ScriptReply<N> | ExchangeError)[]> {
     const script = SCRIPTS[name];
     const names = script.args as readonly (keyof ScriptArgs<N>)[];
-    const { entries, steady, sentAt } = await this.connection.run(
-      script,
-      list.map(({ redisKey }) => redisKey),
-      list.flatMap(({ args }) => names.map((arg) => args[arg])),
-      deadline,
-    );
-    return entries.map(([status, ...fields]) => {
-      const word = String(status) as Statuses[N];
-      if (word !== 'refused') return { status: word as Exclude<Statuses[N], 'refused'>, fields, steady, sentAt };
-      const code = String(fields[0]);
-      return new ExchangeError(steady ? 'refused' : 'unknown', code, `Redis answered ${code}`);
-    });
+    try {
+      const { entries, steady, sentAt } = await this.connection.run(
+        script,
+        list.map(({ redisKey }) => redisKey),
+        list.flatMap(({ args }) => names.map((arg) => args[arg])),
+        deadline,
+      );
+      return entries.map(([status, ...fields]) => {
+        const word = String(status) as Statuses[N];
+        if (word !== 'refused') return { status: word as Exclude<Statuses[N], 'refused'>, fields, steady, sentAt };
+        const code = String(fields[0]);
+        return new ExchangeError(steady ? 'refused' : 'unknown', code, `Redis answered ${code}`, { sentAt });
+      });
+    } catch (error) {
+      if (!(error instanceof ExchangeError)) throw error;
+      return list.map(() => error);
+    }
   }
 }
