@@ -75,6 +75,13 @@ export class FaultProxy {
     return answers;
   }
 
+  /** Lets everything pass, and forgets what was held back. */
+  reset(): void {
+    this.fate = () => 'pass';
+    this.#held.length = 0;
+    this.counts.clear();
+  }
+
   /** Drops all connections that stand. */
   cutAll(): void {
     for (const socket of this.#sockets) socket.destroy();
