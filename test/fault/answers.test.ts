@@ -277,6 +277,40 @@ describe('Redis that is not reached', () => {
     await expect(aborted).rejects.toBe('reason');
   });
 
+  test('is bypassed by each caller for itself: none waits for the handler of another', async () => {
+    const redis = new Redis(proxy.url, { retryStrategy: () => null });
+    redis.on('error', () => {});
+    const dedup = new Dedup(redis, { namespace: freshNamespace(), onStoreFailure: 'proceed' });
+    redis.disconnect();
+    await until(() => redis.status === 'end');
+    let begun = 0;
+    const hold = gate();
+    const calls = [1, 2].map(() =>
+      dedup.run('k', async () => {
+        begun += 1;
+        await hold.opened;
+      }),
+    );
+    await until(() => begun === 2);
+    hold.open();
+    await Promise.all(calls);
+  });
+
+  test('of a forget without an answer is unknown', async () => {
+    const [behind] = pair({ redisTimeout: 100 });
+    await behind.once('k', () => 1);
+    befall('forget', 'lose reply', always);
+    await expectCode(behind.forget('k'), 'OUTCOME_UNKNOWN');
+  });
+
+  test('after a handler has failed is made up for: the key is released when the connection is well', async () => {
+    const [behind, beside] = pair({ redisTimeout: 100, lease: '30s' });
+    befall('settle', 'lose reply', (index) => index < 2);
+    await expect(behind.once('k', () => Promise.reject(new Error('its own')))).rejects.toThrow('its own');
+    proxy.cutAll();
+    expect(await beside.run('k', ({ attempt }) => attempt, { waitTimeout: '15s' })).toMatchObject({ value: 2 });
+  });
+
   test('leaves no payload in what is thrown', async () => {
     const [behind] = pair({ redisTimeout: 100 });
     proxy.fate = ({ script }) => (script === 'claim' ? 'pass' : 'cut before');

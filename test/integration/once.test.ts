@@ -174,8 +174,13 @@ describe('a handler', () => {
     };
     await expect(dedup.once('k', handler)).rejects.toThrow('always');
     await expect(dedup.once('k', handler)).rejects.toThrow('always');
-    const error = await expectCode(dedup.once('k', handler), 'ATTEMPTS_EXHAUSTED');
-    expect(error.attempts).toBe(2);
+    const failed: number[] = [];
+    dedup.on('failed', ({ attempt }) => failed.push(attempt));
+    for (let i = 0; i < 2; i += 1) {
+      const error = await expectCode(dedup.once('k', handler), 'ATTEMPTS_EXHAUSTED');
+      expect(error.attempts).toBe(2);
+    }
+    expect(failed).toEqual([2]);
     expect(await dedup.inspect('k')).toMatchObject({ state: 'failed' });
   });
 
@@ -193,6 +198,30 @@ describe('a handler', () => {
       return dedup.once('another', () => 'fine');
     });
     expect(value).toBe('fine');
+  });
+
+  test('that calls its own key through another Dedup of the connection is refused too', async () => {
+    const redis = connect();
+    const namespace = freshNamespace();
+    const [one, two] = [makeDedup({ namespace }, redis), makeDedup({ namespace }, redis)];
+    await one.once('k', () =>
+      expectCode(
+        two.once('k', () => 'inner'),
+        'IN_PROGRESS',
+      ),
+    );
+  });
+
+  test('may take its context apart', async () => {
+    const dedup = makeDedup();
+    const parts = await dedup.once('k', ({ key, attempt, fence, signal, idempotencyKey }) => [
+      key,
+      attempt,
+      fence > 0,
+      signal.aborted,
+      idempotencyKey('step').length,
+    ]);
+    expect(parts).toEqual(['k', 1, true, false, 43]);
   });
 
   test('may call its own key from what it leaves behind', async () => {
@@ -483,6 +512,12 @@ describe('bad input gets a named error and sends nothing', () => {
     ['another mode', ['k', () => 1, { onInProgress: 'skip' }], 'INVALID_OPTION', /`wait` or `throw`/],
     ['options that are no object', ['k', () => 1, 'wait'], 'INVALID_OPTION', /an object/],
     ['a slot with a brace', ['k', () => 1, { slot: 'a}b' }], 'INVALID_OPTION', /hash tag/],
+    [
+      'a policy that is none',
+      ['k', () => 1, { onError: 'a function' }],
+      'INVALID_OPTION',
+      /`release`, `store` or a function/,
+    ],
     ['a signal that is none', ['k', () => 1, { signal: {} }], 'INVALID_OPTION', /AbortSignal/],
     ['half a codec', ['k', () => 1, { codec: { encode: String } }], 'INVALID_OPTION', /`encode` and `decode`/],
     ['a fingerprint with a function', ['k', () => 1, { fingerprint: { f: () => 1 } }], 'INVALID_OPTION', /function/],
@@ -504,6 +539,18 @@ describe('bad input gets a named error and sends nothing', () => {
     ['hints by mail', { hints: 'mail' }, /`pubsub` or `poll`/],
   ])('%s, at construction', (_name, options, message) => {
     expect(() => makeDedup(options as never, connect({ lazyConnect: true }))).toThrow(message);
+  });
+
+  test('the options of other methods, and what is listened to', async () => {
+    const dedup = makeDedup({}, connect({ lazyConnect: true }));
+    await expectCode(dedup.forget('k', { force: 1 as never }), 'INVALID_OPTION');
+    await expectCode(dedup.forget('k', { frce: true } as never), 'INVALID_OPTION');
+    await expectCode(dedup.inspect('k', { force: true } as never), 'INVALID_OPTION');
+    await expectCode(dedup.close({ drian: 1 } as never), 'INVALID_OPTION');
+    await expectCode(dedup.close(null as never), 'INVALID_OPTION');
+    expect(() => dedup.on('typo' as never, () => {})).toThrow(/`typo`/);
+    expect(() => dedup.on('executed', 5 as never)).toThrow(/function/);
+    expect(() => makeDedup({}, connect({ lazyConnect: true, keyPrefix: '{}' }))).toThrow(/balanced braces/);
   });
 
   test('what is no connection, and a keyPrefix that would steer the slots', () => {

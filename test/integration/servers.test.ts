@@ -1,6 +1,7 @@
 /** Servers that are set up otherwise: those that evict, and those whose user may do little. */
+import type { Redis } from 'ioredis';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { connect, expectCode, freshNamespace, heldHandler, makeDedup } from '../support/index.js';
+import { connect, expectCode, freshNamespace, heldHandler, makeDedup, until } from '../support/index.js';
 import { startRedis } from '../support/redis/index.js';
 
 async function serverWith(...args: string[]): Promise<string> {
@@ -108,3 +109,25 @@ describe('a user', () => {
     expect(error.message).toMatch(/permission/);
   });
 });
+
+test('a server that is read-only for a moment keeps no finished work out', async () => {
+  const url = await serverWith();
+  const [redis, admin] = [connect({}, url), connect({}, url)];
+  const dedup = makeDedup({}, redis);
+  const { handler, started, release } = heldHandler('value');
+  const held = dedup.run('k', handler);
+  await started;
+  const before = await stats(admin);
+  await admin.replicaof('127.0.0.1', 1);
+  release();
+  // The commit has been refused at least once when the server is its own primary again.
+  await until(async () => (await stats(admin)) > before + 1);
+  await admin.replicaof('NO', 'ONE');
+  expect(await held).toMatchObject({ status: 'executed', value: 'value' });
+});
+
+/** How many scripts the server has run. */
+async function stats(redis: Redis): Promise<number> {
+  const info = await redis.info('commandstats');
+  return [...info.matchAll(/cmdstat_eval(?:sha)?:calls=(\d+)/g)].reduce((sum, [, calls]) => sum + Number(calls), 0);
+}

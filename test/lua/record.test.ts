@@ -151,6 +151,31 @@ describe('the lease', () => {
     expect([status, String(fields[0])]).toEqual(['busy', String(LEASE_MS)]);
     expect((await inspected(stage)).leaseLeft).toBeLessThanOrEqual(LEASE_MS);
   });
+
+  test('is never told longer than it is, though the clock has gone back', async () => {
+    const stage = await staged('held by A');
+    const hourAhead = (BigInt(Date.now()) + 3_600_000n).toString(16).padStart(12, '0');
+    await stage.redis.setrange(stage.key, 30, Buffer.from(hourAhead, 'hex') as unknown as string);
+    expect((await inspected(stage)).leaseLeft).toBe(LEASE_MS);
+    expect(String((await stage.call('forget', { force: '0' })).fields[0])).toBe(String(LEASE_MS));
+  });
+});
+
+test.each([
+  '',
+  '\x01',
+  '\x01C',
+  `\x01C\x02${'x'.repeat(19)}`,
+  `\x01R\x00${'x'.repeat(19)}`,
+  `\x01Z\x00${'x'.repeat(60)}`,
+])('bytes that end too soon, or of no known state, are no record (%j)', async (bytes) => {
+  const stage = new Stage();
+  await stage.redis.set(stage.key, bytes, 'EX', 100);
+  const before = await stage.bytes();
+  expect((await stage.claim(randomBytes(16))).status).toBe('unreadable');
+  expect((await stage.commit(stage.a)).status).toBe('gone');
+  expect((await stage.call('inspect', {})).status).toBe('unreadable');
+  expect(await stage.bytes()).toEqual(before);
 });
 
 describe('the fingerprint', () => {
