@@ -37,12 +37,33 @@ const KEYLESS_COMMANDS = new Set(['TIME', 'PUBLISH']);
 const HEADER =
   /^--\[\[\n(\S+): .+\n\nList {5}.+\nKEYS\[i\] {2}(\S+)\nARGV {5}([\s\S]+?)\n\nReturns {2}([\s\S]+?)\nWrites {3}[\s\S]+?\nResend {3}[\s\S]+?\n\]\]\n/;
 
-export function bundleLua(folder: string): Script[] {
+/** @param checks whether to hold the scripts to their headers; a mutant is bundled as it is */
+export function bundleLua(folder: string, checks = true): Script[] {
   const library = readLibrary(join(folder, 'lib'));
   return readdirSync(folder)
     .filter((file) => file.endsWith('.lua'))
     .sort()
-    .map((file) => bundle(join(folder, file), readFileSync(join(folder, file), 'utf8'), library));
+    .map((file) => bundle(join(folder, file), readFileSync(join(folder, file), 'utf8'), library, checks));
+}
+
+/** The module that holds the scripts at run time. */
+export function renderScripts(scripts: Script[]): string {
+  const lines = scripts.map(
+    ({ name, sha1, source, args }) =>
+      `  ${name}: { name: '${name}', sha1: '${sha1}', args: ${JSON.stringify(args)}, source: ${JSON.stringify(source)} },`,
+  );
+  const statuses = scripts.map(
+    ({ name, statuses: words }) => `  ${name}: ${words.map((word) => `'${word}'`).join(' | ') || 'never'};`,
+  );
+  return `// Made by scripts/build-lua.ts from lua/. Not for editing.
+export const SCRIPTS = {
+${lines.join('\n')}
+} as const;
+
+export interface Statuses {
+${statuses.join('\n')}
+}
+`;
 }
 
 function readLibrary(folder: string): Map<string, Definition> {
@@ -67,7 +88,7 @@ function readLibrary(folder: string): Map<string, Definition> {
   return library;
 }
 
-function bundle(path: string, source: string, library: Map<string, Definition>): Script {
+function bundle(path: string, source: string, library: Map<string, Definition>, checks: boolean): Script {
   const name = basename(path, '.lua');
   const header = HEADER.exec(source);
   if (!header) fail(path, 'the header is not of the form that every script opens with');
@@ -87,7 +108,7 @@ function bundle(path: string, source: string, library: Map<string, Definition>):
   bring(path, freeNames(path, body));
 
   const args = checkEntry(path, name, chunk, header);
-  const statuses = checkStatuses(path, chunk, header[4] as string);
+  const statuses = checks ? checkStatuses(path, chunk, header[4] as string) : [];
   for (const { file, statement } of [...parts, ...chunk.body.map((statement) => ({ file: path, statement }))]) {
     checkCommands(file, statement);
   }

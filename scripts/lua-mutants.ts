@@ -1,0 +1,149 @@
+/**
+ * Breaks every guard of lua/, one at a time, and runs the suites on each: every condition forced true and forced false,
+ * every operand of `and` and `or` in what is returned or tested, every status word swapped for another of its script. A
+ * mutant that no test catches must be listed in docs/evidence.md with the reason why it is harmless.
+ *
+ * `npm run test:mutants`, or for a part of them `npm run test:mutants -- commit settle`.
+ */
+import { spawn } from 'node:child_process';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import * as luaparse from 'luaparse';
+import { bundleLua, renderScripts } from './lua-bundle.js';
+
+const GENERATED = 'src/redis/scripts.generated.ts';
+const SUITES = ['test/lua', 'test/property/protocol.test.ts'];
+const LONGEST_RUN_MS = 120_000;
+
+interface Mutant {
+  file: string;
+  /** Names it in the table, without a line number. */
+  what: string;
+  source: string;
+}
+
+type Ranged = luaparse.Node & { range: [number, number] };
+
+function mutantsOf(file: string): Mutant[] {
+  const source = readFileSync(join('lua', file), 'utf8');
+  const chunk = luaparse.parse(source, { luaVersion: '5.1', ranges: true, encodingMode: 'x-user-defined' });
+  const mutants: Mutant[] = [];
+  const replace = (node: luaparse.Node, text: string, how: string) => {
+    const [from, to] = (node as Ranged).range;
+    const was = source.slice(from, to).replace(/\s+/g, ' ');
+    mutants.push({ file, what: `\`${was}\` ${how}`, source: source.slice(0, from) + text + source.slice(to) });
+  };
+  const operands = (node: luaparse.Node) => {
+    if (node.type !== 'LogicalExpression') return;
+    for (const [side, other] of [
+      [node.left, node.right],
+      [node.right, node.left],
+    ] as const) {
+      // Parsed values chosen by `a and b or c` are no guards.
+      if (!isCondition(side)) continue;
+      const [from, to] = (other as Ranged).range;
+      replace(
+        side,
+        node.operator === 'and' ? 'true' : 'false',
+        `left out of \`${node.operator} ${source.slice(from, to).replace(/\s+/g, ' ')}\``,
+      );
+    }
+  };
+  const words = statusWords(chunk);
+  walk(chunk, (node) => {
+    if (node.type === 'IfClause' || node.type === 'ElseifClause') {
+      replace(node.condition, 'true', 'forced true');
+      replace(node.condition, 'false', 'forced false');
+    }
+    operands(node);
+    const word = statusOf(node);
+    if (word)
+      replace(word, `"${words.find((other) => other !== literal(word)) ?? 'other'}"`, 'swapped for another status');
+  });
+  return mutants;
+}
+
+function isCondition(node: luaparse.Node): boolean {
+  return (
+    node.type === 'BinaryExpression' ||
+    (node.type === 'UnaryExpression' && node.operator === 'not') ||
+    node.type === 'CallExpression'
+  );
+}
+
+function statusOf(node: luaparse.Node): luaparse.StringLiteral | undefined {
+  const table = node.type === 'ReturnStatement' ? node.arguments[0] : undefined;
+  const first = table?.type === 'TableConstructorExpression' ? table.fields[0] : undefined;
+  return first?.type === 'TableValue' && first.value.type === 'StringLiteral' ? first.value : undefined;
+}
+
+function statusWords(chunk: luaparse.Chunk): string[] {
+  const words = new Set<string>();
+  walk(chunk, (node) => {
+    const word = statusOf(node);
+    if (word) words.add(literal(word));
+  });
+  return [...words];
+}
+
+function literal(node: luaparse.StringLiteral): string {
+  return node.raw.slice(1, -1);
+}
+
+function walk(node: luaparse.Node, visit: (node: luaparse.Node) => void): void {
+  visit(node);
+  for (const child of Object.values(node).flat()) {
+    if (child && typeof child === 'object' && 'type' in child) walk(child as luaparse.Node, visit);
+  }
+}
+
+/** Do the suites turn red? A run that hangs does. */
+function caught(): Promise<boolean> {
+  return new Promise((resolve) => {
+    const args = ['vitest', 'run', ...SUITES, '--bail', '1', '--typecheck.enabled=false', '--reporter=dot'];
+    const run = spawn('npx', args, { stdio: 'ignore', detached: true });
+    const timer = setTimeout(() => process.kill(-(run.pid as number), 'SIGKILL'), LONGEST_RUN_MS);
+    run.once('exit', (code) => {
+      clearTimeout(timer);
+      resolve(code !== 0);
+    });
+  });
+}
+
+const wanted = process.argv.slice(2);
+const files = [...readdirSync('lua'), ...readdirSync('lua/lib').map((file) => `lib/${file}`)].filter((file) =>
+  file.endsWith('.lua'),
+);
+const mutants = files
+  .filter((file) => wanted.length === 0 || wanted.some((name) => file.endsWith(`${name}.lua`)))
+  .flatMap(mutantsOf);
+const evidence = readFileSync('docs/evidence.md', 'utf8');
+const restore = () => writeFileSync(GENERATED, renderScripts(bundleLua('lua')));
+process.once('SIGINT', () => {
+  restore();
+  process.exit(130);
+});
+
+// The baseline goes the way of the mutants: what breaks the way itself must not pass for a mutant that was caught.
+writeFileSync(GENERATED, renderScripts(bundleLua('lua', false)));
+if (await caught()) throw new Error('The suites are red without a mutant');
+const survivors: Mutant[] = [];
+for (const [index, mutant] of mutants.entries()) {
+  const folder = mkdtempSync(join(tmpdir(), 'redis-once-mutant-'));
+  cpSync('lua', folder, { recursive: true });
+  writeFileSync(join(folder, mutant.file), mutant.source);
+  writeFileSync(GENERATED, renderScripts(bundleLua(folder, false)));
+  const red = await caught();
+  if (!red) survivors.push(mutant);
+  console.log(`${index + 1} of ${mutants.length} ${red ? 'caught  ' : 'SURVIVED'} lua/${mutant.file}: ${mutant.what}`);
+  rmSync(folder, { recursive: true });
+}
+restore();
+
+const unlisted = survivors.filter(({ file, what }) => !evidence.includes(`| lua/${file} | ${what} |`));
+console.log(
+  `${mutants.length} mutants, ${mutants.length - survivors.length} caught, ${survivors.length} survived, ${unlisted.length} of them not listed`,
+);
+for (const { file, what } of unlisted) console.log(`| lua/${file} | ${what} |`);
+process.exitCode = unlisted.length === 0 ? 0 : 1;
