@@ -57,13 +57,14 @@ describe('attempts', () => {
   });
 
   test.each([
-    ['failed', 'exhausted'],
-    ['interrupted', 'owned'],
-    ['unstarted', 'owned'],
-  ])('that ended %s leave the next claim under max_attempts 1 %s', async (ended, next) => {
+    ['failed', 'exhausted', '1'],
+    ['interrupted', 'owned', '2'],
+    ['unstarted', 'owned', '1'],
+  ])('that ended %s leave the next claim under max_attempts 1 %s, told %s', async (ended, next, told) => {
     const stage = await staged('held by A');
     await stage.settle(stage.a, { ended });
-    expect((await stage.claim(randomBytes(16), { max_attempts: 1 })).status).toBe(next);
+    const { status, fields } = await stage.claim(randomBytes(16), { max_attempts: 1 });
+    expect([status, String(fields[0])]).toEqual([next, told]);
   });
 
   test('that lost their lease count', async () => {
