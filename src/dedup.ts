@@ -19,8 +19,10 @@ import {
 } from './options.js';
 import type { Handler, Outcome, RecordInfo } from './outcome.js';
 import { Parts } from './parts.js';
-import { forgetRecord, inspectRecord } from './records.js';
+import { checkStore, forgetRecord, inspectRecord } from './records.js';
+import type { ServerReport } from './redis/check.js';
 import type { RedisConnection } from './redis/connection.js';
+import { newToken } from './token.js';
 
 /** The codec of a call or view: its own, or else the one around it. */
 type CodecOf<K extends Codec | undefined, C extends Codec> = K extends Codec ? K : C;
@@ -144,6 +146,17 @@ export class Dedup<out C extends Codec = JsonCodec> {
     const { parts } = this.#view;
     const { slot, force = false } = readMethodOptions(options, FORGET_RULES);
     return forgetRecord(parts, this.#subject(key, slot), force);
+  }
+
+  /**
+   * Looks at the server: version, eviction, memory, persistence, replication, permissions, latency and clock. Plays the
+   * life of a record of its own, and removes it.
+   *
+   * @throws ClosedError, StoreUnavailableError
+   */
+  async check(): Promise<ServerReport> {
+    const { parts, prefix } = this.#view;
+    return checkStore(parts, `${prefix}::check:${newToken().toString('hex')}`);
   }
 
   /**

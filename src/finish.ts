@@ -178,7 +178,11 @@ const REFUSALS: Record<string, string> = {
 };
 
 /** Nothing was applied: says which refusal it was, and what stands. */
-export function storeUnavailable(key: string, cause: ExchangeError | undefined, stands: string): StoreUnavailableError {
+export function storeUnavailable(
+  key: string | undefined,
+  cause: ExchangeError | undefined,
+  stands: string,
+): StoreUnavailableError {
   const why = cause?.code
     ? (REFUSALS[cause.code] ?? `Redis answered ${cause.code}`)
     : (cause?.message ?? 'Redis did not answer');

@@ -26,4 +26,5 @@ export {
 export type { DedupEvents, KeyEvent, LeaseLostReason } from './events.js';
 export { type DedupOptions, type ErrorPolicy, type OnceOptions, RETENTION } from './options.js';
 export type { Handler, OnceContext, Outcome, RecordInfo } from './outcome.js';
+export type { CheckName, ServerCheck, ServerReport } from './redis/check.js';
 export type { RedisConnection } from './redis/connection.js';

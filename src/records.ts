@@ -1,9 +1,10 @@
-/** Looking at a key's record, and removing it. */
+/** Looking at a key's record, and removing it; looking at the server. */
 import { ClosedError, InProgressError, OutcomeUnknownError } from './errors.js';
 import { storeUnavailable } from './finish.js';
 import { unreadable } from './once.js';
 import type { RecordInfo } from './outcome.js';
 import type { Parts } from './parts.js';
+import { checkServer, type ServerReport } from './redis/check.js';
 import { ExchangeError } from './redis/connection.js';
 import type { ScriptArgs, ScriptName, ScriptReply } from './redis/scripts.js';
 
@@ -45,6 +46,17 @@ export async function forgetRecord(parts: Parts, subject: Subject, force: boolea
   }
   if (status === 'unreadable') throw unreadable(key);
   return status === 'forgotten';
+}
+
+/** @throws ClosedError, StoreUnavailableError */
+export async function checkStore(parts: Parts, probeKey: string): Promise<ServerReport> {
+  if (parts.closing.aborted) throw new ClosedError('The Dedup is closed');
+  try {
+    return await checkServer(parts.connection, parts.scripts, probeKey);
+  } catch (error) {
+    if (!(error instanceof ExchangeError)) throw error;
+    throw storeUnavailable(undefined, error, 'the server could not be looked at');
+  }
 }
 
 async function call<N extends ScriptName>(

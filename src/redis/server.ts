@@ -8,7 +8,7 @@ export interface EvictionReport {
 }
 
 interface ClusterNodes {
-  nodes(role: 'master'): { info(section: string): Promise<string> }[];
+  nodes(role: 'master'): { info(...sections: string[]): Promise<string> }[];
 }
 
 const reports = new WeakMap<Connection, { epoch: number; report: Promise<EvictionReport> }>();
@@ -32,20 +32,26 @@ export function evictionReport(connection: Connection, deadline: number): Promis
 }
 
 async function read(connection: Connection, deadline: number): Promise<EvictionReport> {
-  const infos = await memoryInfos(connection, deadline);
+  const infos = await masters(connection, deadline, ['memory']);
   const nodes = infos.map(parseMemoryInfo);
   return (
     nodes.find((node) => node.evicts) ?? nodes.find((node) => node.policy === null) ?? (nodes[0] as EvictionReport)
   );
 }
 
-async function memoryInfos(connection: Connection, deadline: number): Promise<string[]> {
+/**
+ * INFO of every primary; empty texts where the user may not ask.
+ *
+ * @param sections such as `['memory']`; all of them where there are none
+ * @throws ExchangeError when Redis is not reached
+ */
+export async function masters(connection: Connection, deadline: number, sections: string[]): Promise<string[]> {
   try {
     // A cluster that is ready knows its nodes; the first command makes sure that it is.
-    const info = String(await connection.command('info', ['memory'], deadline));
+    const info = String(await connection.command('info', sections, deadline));
     if (!connection.isCluster) return [info];
     const nodes = (connection.redis as unknown as ClusterNodes).nodes('master');
-    return await Promise.all(nodes.map((node) => connection.within(node.info('memory'), deadline)));
+    return await Promise.all(nodes.map((node) => connection.within(node.info(...sections), deadline)));
   } catch (error) {
     if ((error as { code?: string | null }).code === 'NOPERM') return [''];
     throw error;

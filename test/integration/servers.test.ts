@@ -1,6 +1,9 @@
 /** Servers that are set up otherwise: those that evict, and those whose user may do little. */
+
+import { readFileSync } from 'node:fs';
 import type { Redis } from 'ioredis';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import type { ServerReport } from '../../src/index.js';
 import { connect, expectCode, freshNamespace, heldHandler, makeDedup, until } from '../support/index.js';
 import { startRedis } from '../support/redis/index.js';
 
@@ -131,3 +134,89 @@ async function stats(redis: Redis): Promise<number> {
   const info = await redis.info('commandstats');
   return [...info.matchAll(/cmdstat_eval(?:sha)?:calls=(\d+)/g)].reduce((sum, [, calls]) => sum + Number(calls), 0);
 }
+
+describe('check', () => {
+  const levels = ({ checks }: ServerReport) => Object.fromEntries(checks.map(({ name, level }) => [name, level]));
+
+  test('of a server that is fit says so, and leaves nothing behind', async () => {
+    const redis = connect({}, await serverWith('--appendonly', 'yes'));
+    const report = await makeDedup({}, redis).check();
+    expect(report.ok).toBe(true);
+    expect(report.server).toMatch(/^(Redis|Valkey) \d/);
+    expect(levels(report)).toMatchObject({
+      version: 'ok',
+      eviction: 'ok',
+      memory: 'ok',
+      persistence: 'ok',
+      replication: 'ok',
+      permissions: 'ok',
+      clock: 'ok',
+    });
+    expect(await redis.dbsize()).toBe(0);
+  });
+
+  test('names each danger and what to do', async () => {
+    const redis = connect({}, await serverWith('--maxmemory', '1mb', '--maxmemory-policy', 'allkeys-lru'));
+    const report = await makeDedup({ allowEviction: true }, redis).check();
+    expect(report.ok).toBe(false);
+    expect(levels(report)).toMatchObject({ eviction: 'danger', memory: 'warning', persistence: 'warning' });
+    for (const { level, fix } of report.checks) expect(fix === undefined).toBe(level === 'ok');
+  });
+
+  test('of a replica, and of a user without rights, tells what is missing', async () => {
+    const url = await serverWithUser('&*', '+@all', '-info', '-set');
+    const denied = await makeDedup(
+      {},
+      connect({ username: 'app', password: 'x', enableReadyCheck: false }, url),
+    ).check();
+    expect(denied.server).toBeNull();
+    expect(levels(denied)).toMatchObject({ version: 'warning', eviction: 'warning', permissions: 'danger' });
+    const replica = connect({}, await serverWith());
+    await replica.replicaof('127.0.0.1', 1);
+    const report = await makeDedup({ redisTimeout: 200 }, replica).check();
+    expect(levels(report)).toMatchObject({ replication: 'danger', permissions: 'danger' });
+  });
+
+  test('of a server that is not reached is STORE_UNAVAILABLE', async () => {
+    const redis = connect({ retryStrategy: () => null }, await serverWith());
+    const dedup = makeDedup({}, redis);
+    redis.disconnect();
+    await expectCode(dedup.check(), 'STORE_UNAVAILABLE');
+  });
+});
+
+describe('a user with the least privileges of docs/operations.md', () => {
+  const rules = /^ACL SETUSER once-app .*$/m.exec(
+    readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8'),
+  )?.[0];
+
+  test('runs whole lives, waits by hints, and touches no key outside its namespace', async () => {
+    const url = await serverWith();
+    const words = (rules as string).replace('>PASSWORD', 'nopass').split(' ');
+    await connect({}, url).call(words[0] as string, words.slice(1));
+    const login = { username: 'once-app', password: 'x' };
+    const options = { namespace: 'orders', lease: '1s' } as const;
+    const [one, two] = [1, 2].map(() => makeDedup(options, connect(login, url)));
+    const errors: string[] = [];
+    for (const dedup of [one, two])
+      dedup?.on('storeError', ({ operation, code }) => errors.push(`${operation} ${code}`));
+    const { handler, started, release } = heldHandler('value');
+    const held = one?.run('k', handler);
+    await started;
+    const waiting = two?.run('k', () => 'never');
+    await until(async () => ((await connect({}, url).pubsub('NUMSUB', 'orders::hints'))[1] as number) > 0);
+    release();
+    expect(await held).toMatchObject({ status: 'executed' });
+    expect(await waiting).toMatchObject({ status: 'replayed', value: 'value' });
+    await one?.once('f', () => Promise.reject(new Error('fails'))).catch(() => {});
+    expect(await two?.run('f', ({ attempt }) => attempt)).toMatchObject({ value: 2 });
+    expect(await one?.forget('k')).toBe(true);
+    expect((await one?.check())?.checks.find(({ name }) => name === 'permissions')?.level).toBe('ok');
+    expect(errors).toEqual([]);
+    const elsewhere = makeDedup({ namespace: 'another' }, connect(login, url));
+    await expectCode(
+      elsewhere.once('k', () => expect.fail('must not run')),
+      'STORE_UNAVAILABLE',
+    );
+  });
+});

@@ -57,13 +57,14 @@ describe('attempts', () => {
   });
 
   test.each([
-    ['failed', 'exhausted'],
-    ['interrupted', 'owned'],
-    ['unstarted', 'owned'],
-  ])('that ended %s leave the next claim under max_attempts 1 %s', async (ended, next) => {
+    ['failed', 'exhausted', '1'],
+    ['interrupted', 'owned', '2'],
+    ['unstarted', 'owned', '1'],
+  ])('that ended %s leave the next claim under max_attempts 1 %s, told %s', async (ended, next, told) => {
     const stage = await staged('held by A');
     await stage.settle(stage.a, { ended });
-    expect((await stage.claim(randomBytes(16), { max_attempts: 1 })).status).toBe(next);
+    const { status, fields } = await stage.claim(randomBytes(16), { max_attempts: 1 });
+    expect([status, String(fields[0])]).toEqual([next, told]);
   });
 
   test('that lost their lease count', async () => {
@@ -149,7 +150,9 @@ describe('the lease', () => {
     await stage.redis.setrange(stage.key, 30, Buffer.from(hourAhead, 'hex') as unknown as string);
     const { status, fields } = await stage.claim(randomBytes(16));
     expect([status, String(fields[0])]).toEqual(['busy', String(LEASE_MS)]);
-    expect((await inspected(stage)).leaseLeft).toBeLessThanOrEqual(LEASE_MS);
+    const raw = (await stage.redis.getBuffer(stage.key)) as Buffer;
+    expect(raw.readUIntBE(30, 6)).toBeLessThanOrEqual(Date.now() + LEASE_MS);
+    expect(raw.readUIntBE(30, 6)).toBeGreaterThan(Date.now());
   });
 
   test('is never told longer than it is, though the clock has gone back', async () => {
@@ -264,6 +267,7 @@ describe('hints', () => {
     const subscriber = connect();
     subscriber.on('message', (_channel, message) => messages.push(message));
     await subscriber.subscribe(CHANNEL);
+    await stage.claim(randomBytes(16), { waits: '1' });
     await stage.claim(randomBytes(16), { waits: '1' });
     await finish(stage);
     await until(() => messages.some((message) => message.endsWith(word)));
