@@ -16,7 +16,7 @@ local function commit(record_key, token, fence, born, retention_ms, channel, res
   if not record then
     return { "gone" }
   end
-  if record.state == COMPLETED and is_settled_by(record, token, fence) then
+  if record.state == COMPLETED and is_of(record, token, fence) then
     return { "done" }
   end
   if record.state == BROKEN then

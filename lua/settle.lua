@@ -20,7 +20,7 @@ local function settle(record_key, token, fence, born, as, ended, ttl_ms, channel
   if record.state == BROKEN then
     return { "broken" }
   end
-  if is_settled_by(record, token, fence) then
+  if is_of(record, token, fence) then
     if record.state == COMPLETED then
       return { "done", string.format("%.0f", record.attempt), record.rest }
     end

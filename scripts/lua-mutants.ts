@@ -13,7 +13,7 @@ import * as luaparse from 'luaparse';
 import { bundleLua, renderScripts } from './lua-bundle.js';
 
 const GENERATED = 'src/redis/scripts.generated.ts';
-const SUITES = ['test/lua', 'test/property/protocol.test.ts'];
+const SUITES = ['test/lua', 'test/property/protocol.test.ts', 'test/integration/servers.test.ts'];
 const LONGEST_RUN_MS = 120_000;
 
 interface Mutant {

@@ -7,7 +7,8 @@ texts may hold what the caller wrote.
 ]]
 
 local function error_code(raised)
-  local text = type(raised) == "table" and raised.err or tostring(raised)
+  -- A table in some versions and a string in others: a string has no field `err`.
+  local text = raised.err or raised
   -- What the user may not do inside a script is a plain ERR, in 7.0 by the first text and from 7.2 on by the second.
   if string.find(text, "user executing the script", 1, true) or string.find(text, "ACL failure", 1, true) then
     return "NOPERM"

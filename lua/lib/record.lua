@@ -5,7 +5,7 @@ says why it is a packed string.
   offset  bytes  every state
        0      1  layout version, 1
        1      1  state: R in progress, C completed, F failed, X failed by exhausted attempts, L released, B broken
-       2      1  shape, bits: 1 a fingerprint follows, 2 born follows, 4 somebody waits; the high 4: given-up tokens
+       2      1  shape, bits: 1 a fingerprint follows, 2 born follows, 4 somebody waits
        3      4  attempt: how often a handler may have begun
        7      7  fence
       14      8  first half of the owner's token
@@ -33,7 +33,6 @@ local IN_PROGRESS, COMPLETED, FAILED, EXHAUSTED, RELEASED, BROKEN = "R", "C", "F
 local HAS_FINGERPRINT = 1
 local HAS_BORN = 2
 local HAS_WAITERS = 4
-local GIVEN_UP_UNIT = 16
 
 local SHAPE_OFFSET = 2
 local LEASE_OFFSET = 30
@@ -81,16 +80,13 @@ local function lease_left(record)
   return math.max(0, math.min(record.lease_end - now_ms(), record.lease_ms))
 end
 
--- The bytes of a record whose `rest` is the given-up tokens, the result or the failure, as its state has it.
+-- The bytes of a record, of any state but broken, whose `rest` is the given-up tokens, the result or the failure, as its state has it.
 local function pack(record)
   local state = record.state
   local shape = has(record.shape, HAS_WAITERS) and HAS_WAITERS or 0
   local parts = { "" }
-  if state == IN_PROGRESS or state == BROKEN then
+  if state == IN_PROGRESS then
     parts[#parts + 1] = struct.pack(">c8I6I4", record.other_half, record.lease_end, record.lease_ms)
-  end
-  if state == IN_PROGRESS or state == BROKEN or state == RELEASED then
-    shape = shape + GIVEN_UP_UNIT * (#record.rest / HALF)
   end
   if state ~= COMPLETED and state ~= FAILED then
     parts[#parts + 1] = struct.pack(">I4", record.failures)
@@ -122,11 +118,9 @@ local function is_held_by(record, token, fence)
     and record.fence == tonumber(fence)
 end
 
--- Was the record brought to its present state by this token and fence?
-local function is_settled_by(record, token, fence)
-  return record.state ~= IN_PROGRESS
-    and record.half == string.sub(token, 1, HALF)
-    and record.fence == tonumber(fence)
+-- Is the record the work of this token and fence? Of one that is no longer in progress, it brought it to its state.
+local function is_of(record, token, fence)
+  return record.half == string.sub(token, 1, HALF) and record.fence == tonumber(fence)
 end
 
 -- Puts a changed record back, its TTL from now. PEXPIRE goes first: memory never refuses it, and after it never
