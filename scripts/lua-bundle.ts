@@ -201,11 +201,11 @@ function localNames(path: string, statement: luaparse.Statement): string[] {
   return fail(path, 'a library holds local names and functions, nothing else');
 }
 
-function literal(node: luaparse.StringLiteral): string {
+export function literal(node: luaparse.StringLiteral): string {
   return node.raw.slice(1, -1);
 }
 
-function walk(node: luaparse.Node, visit: (node: luaparse.Node) => void): void {
+export function walk(node: luaparse.Node, visit: (node: luaparse.Node) => void): void {
   visit(node);
   for (const child of Object.values(node).flat()) {
     if (child && typeof child === 'object' && 'type' in child) walk(child as luaparse.Node, visit);

@@ -10,7 +10,7 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as luaparse from 'luaparse';
-import { bundleLua, renderScripts } from './lua-bundle.js';
+import { bundleLua, literal, renderScripts, walk } from './lua-bundle.js';
 
 const GENERATED = 'src/redis/scripts.generated.ts';
 const SUITES = ['test/lua', 'test/property/protocol.test.ts', 'test/integration/servers.test.ts'];
@@ -85,17 +85,6 @@ function statusWords(chunk: luaparse.Chunk): string[] {
     if (word) words.add(literal(word));
   });
   return [...words];
-}
-
-function literal(node: luaparse.StringLiteral): string {
-  return node.raw.slice(1, -1);
-}
-
-function walk(node: luaparse.Node, visit: (node: luaparse.Node) => void): void {
-  visit(node);
-  for (const child of Object.values(node).flat()) {
-    if (child && typeof child === 'object' && 'type' in child) walk(child as luaparse.Node, visit);
-  }
 }
 
 /** Do the suites turn red? A run that hangs does. */

@@ -9,9 +9,6 @@ import {
   type CallSettings,
   checkHandler,
   type DedupOptions,
-  duration,
-  flag,
-  hashTag,
   type OnceOptions,
   readDedupOptions,
   readMethodOptions,
@@ -22,6 +19,7 @@ import { Parts } from './parts.js';
 import { checkStore, forgetRecord, inspectRecord } from './records.js';
 import type { ServerReport } from './redis/check.js';
 import type { RedisConnection } from './redis/connection.js';
+import { duration, flag, hashTag } from './rules.js';
 import { newToken } from './token.js';
 
 /** The codec of a call or view: its own, or else the one around it. */

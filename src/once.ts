@@ -1,5 +1,6 @@
 /** The life of one call: claim and run, or replay, wait, take over, reject. */
-import { Attempt } from './attempt.js';
+import { Attempt, type AttemptTerms } from './attempt.js';
+import { claim, giveBack, ownerTerms } from './claim.js';
 import { monotonicMs } from './clock.js';
 import {
   AttemptsExhaustedError,
@@ -9,18 +10,16 @@ import {
   InProgressError,
   type StoredFailure,
   StoredFailureError,
-  UnsafeServerError,
 } from './errors.js';
 import { decodeResult, encodeResult, execute } from './execute.js';
 import { readFailure } from './failure.js';
-import { brokenRecord, settle, storeUnavailable, untilAnswered } from './finish.js';
+import { brokenRecord, storeUnavailable } from './finish.js';
 import type { Flight } from './flight.js';
 import type { CallSettings } from './options.js';
 import type { Handler, Outcome } from './outcome.js';
 import type { Answer, Parts } from './parts.js';
 import { ExchangeError } from './redis/connection.js';
-import type { ScriptArgs, ScriptReply } from './redis/scripts.js';
-import { evictionReport } from './redis/server.js';
+import type { ScriptReply } from './redis/scripts.js';
 import { onAbort } from './signals.js';
 import { newToken } from './token.js';
 import { Wait } from './wait.js';
@@ -36,8 +35,6 @@ export interface Call {
 
 /** A waiter outlasts the lease of a holder that died by this much. */
 const WAIT_BEYOND_LEASE_MS = 5_000;
-/** A record that is not completed outlives its lease and a slow redelivery. */
-const SHORTEST_TTL_MS = 60_000;
 
 /** Runs the handler once per key, or tells what another call came to. */
 export async function runOnce(parts: Parts, call: Call): Promise<Outcome<unknown>> {
@@ -113,8 +110,7 @@ class Life {
       this.#throwIfUnwanted();
       let reply: ScriptReply<'claim'>;
       try {
-        await this.#checkServer();
-        reply = await parts.scripts.call('claim', call.redisKey, claimArgs(parts, call, token));
+        reply = await claim(parts, call, token);
       } catch (error) {
         if (!(error instanceof ExchangeError)) throw error;
         if (error.failure === 'unknown') void giveBack(parts, call, token);
@@ -122,10 +118,13 @@ class Life {
         this.#answer = { status: 'unavailable', error };
         return undefined;
       }
-      const { status, fields, sentAt } = reply;
+      const { status, fields } = reply;
       switch (status) {
         case 'owned':
-          return await this.#execute(this.#attempt(token, sentAt, fields), flight);
+          if (String(fields[3]) === 'lapsed') {
+            parts.events.emit('takenOver', parts.subject(call), { attempt: Number(fields[0]) });
+          }
+          return await this.#execute(ownerTerms(call, token, reply), flight);
         case 'completed':
           this.#answer = { status, attempt: Number(fields[0]), result: fields[1] as Buffer };
           return undefined;
@@ -161,29 +160,6 @@ class Life {
     if (this.parts.closing.aborted) throw new ClosedError('The Dedup is closing', { key: this.call.key });
   }
 
-  /** @throws UnsafeServerError, ExchangeError */
-  async #checkServer(): Promise<void> {
-    const { parts, call } = this;
-    const { epoch } = parts.connection;
-    if (parts.settings.allowEviction || parts.checkedEpoch === epoch) return;
-    const { evicts, policy } = await evictionReport(parts.connection, parts.scripts.deadline()).catch(
-      (error: unknown) => {
-        // Whatever became of the question, no key was claimed by it.
-        throw error instanceof ExchangeError ? error.as('unsent') : error;
-      },
-    );
-    if (parts.checkedEpoch === epoch) return;
-    if (evicts || policy === null) parts.events.emitUnsafeServer({ namespace: parts.settings.namespace, policy });
-    if (evicts) {
-      throw new UnsafeServerError(
-        `The server may evict records (maxmemory-policy ${policy}), and what is evicted runs again: ` +
-          'set maxmemory-policy to noeviction, or accept the risk with `allowEviction: true`',
-        { key: call.key },
-      );
-    }
-    parts.checkedEpoch = epoch;
-  }
-
   async #waitForOther(leaseEndsAt: number, flight: Flight<Answer> | undefined): Promise<void> {
     const { parts, call } = this;
     const { key, redisKey, settings } = call;
@@ -208,40 +184,19 @@ class Life {
     this.parts.events.emit('waited', this.parts.subject(this.call), { waitedMs: this.#waitedMs });
   }
 
-  #attempt(token: Buffer, claimedAt: number, fields: readonly Buffer[]): Attempt {
-    const { parts, call } = this;
-    const { key, redisKey, settings } = call;
-    const { leaseMs, maxRunTimeMs } = settings;
-    const [attempt, fence, born] = fields.map(Number) as [number, number, number];
-    if (String(fields[3]) === 'lapsed') parts.events.emit('takenOver', parts.subject(call), { attempt });
-    const terms = {
-      key,
-      redisKey,
-      token,
-      fence,
-      born,
-      attempt,
-      leaseMs,
-      maxRunTimeMs,
-      claimedAt,
-      ttlMs: ttlMs(settings),
-    };
-    return new Attempt(terms, (reason, ranMs) => {
-      parts.events.emit('leaseLost', parts.subject(call), { attempt, ranMs, reason });
-    });
-  }
-
-  async #execute(attempt: Attempt, flight: Flight<Answer> | undefined): Promise<Outcome<unknown>> {
+  async #execute(terms: AttemptTerms, flight: Flight<Answer> | undefined): Promise<Outcome<unknown>> {
     const { parts, call } = this;
     this.#endWait();
+    const attempt = new Attempt(terms, (reason, ranMs) => {
+      parts.events.emit('leaseLost', parts.subject(call), { attempt: terms.attempt, ranMs, reason });
+    });
     if (flight) flight.retryAt = () => monotonicMs() + attempt.lease.remainingMs;
     const result = await execute(parts, call, attempt, (answer) => {
       this.#answer = answer;
     });
-    const { attempt: number } = attempt.terms;
     const [waitedMs, ranMs] = [this.#waitedMs, attempt.ranMs];
-    parts.events.emit('executed', parts.subject(call), { attempt: number, waitedMs, ranMs });
-    return { status: 'executed', value: decodeResult(call, result), attempt: number, waitedMs };
+    parts.events.emit('executed', parts.subject(call), { attempt: terms.attempt, waitedMs, ranMs });
+    return { status: 'executed', value: decodeResult(call, result), attempt: terms.attempt, waitedMs };
   }
 
   /** What an answer is to this call. */
@@ -283,8 +238,8 @@ class Life {
     const { leaseMs, maxRunTimeMs } = settings;
     this.#throwIfUnwanted();
     const terms = { key, redisKey, token: newToken(), fence: 0, born: 0, attempt: 1, ttlMs: 0 };
-    const claim = { claimedAt: monotonicMs(), leaseMs: maxRunTimeMs + leaseMs, maxRunTimeMs };
-    const attempt = new Attempt({ ...terms, ...claim }, () => {});
+    const times = { claimedAt: monotonicMs(), leaseMs: maxRunTimeMs + leaseMs, maxRunTimeMs };
+    const attempt = new Attempt({ ...terms, ...times }, () => {});
     const unlisten = onAbort(settings.signal, (reason) => attempt.interrupt(reason));
     try {
       const value = await parts.whileRunning(attempt, () => attempt.run(call.handler));
@@ -294,53 +249,6 @@ class Life {
       unlisten();
     }
   }
-}
-
-/**
- * A claim without an answer may stand, or may still come: it is asked for again until it answers, and given back, so
- * that every later copy is stale. Where the server refuses to claim, none stands.
- */
-async function giveBack(parts: Parts, call: Call, token: Buffer): Promise<void> {
-  const { settings, key, redisKey } = call;
-  const { leaseMs, maxRunTimeMs } = settings;
-  const claimedAt = monotonicMs();
-  await untilAnswered(parts, claimedAt + leaseMs, async () => {
-    const args = { ...claimArgs(parts, call, token), waits: '0' };
-    const { status, fields } = await parts.scripts.call('claim', redisKey, args);
-    if (status !== 'owned') return;
-    const [attempt, fence, born] = fields.map(Number) as [number, number, number];
-    const own = {
-      key,
-      redisKey,
-      token,
-      attempt,
-      fence,
-      born,
-      claimedAt,
-      leaseMs,
-      maxRunTimeMs,
-      ttlMs: ttlMs(settings),
-    };
-    await settle(parts, own, { as: 'released', ended: 'unstarted', ttlMs: own.ttlMs });
-  });
-}
-
-function claimArgs(parts: Parts, { fingerprint, settings }: Call, token: Buffer): ScriptArgs<'claim'> {
-  const { leaseMs, retentionMs, maxAttempts, onInProgress } = settings;
-  return {
-    token,
-    fingerprint,
-    lease_ms: leaseMs,
-    ttl_ms: ttlMs(settings),
-    retention_ms: retentionMs,
-    max_attempts: maxAttempts,
-    waits: onInProgress === 'wait' && parts.hints.channel !== '' ? '1' : '0',
-  };
-}
-
-/** How long a record that is not completed lives, from each write. */
-function ttlMs({ retentionMs, leaseMs }: CallSettings): number {
-  return Math.max(retentionMs, 2 * leaseMs, SHORTEST_TTL_MS);
 }
 
 /** @throws CodecError */

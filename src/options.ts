@@ -1,9 +1,21 @@
-/** The options: names, defaults, and the one place that checks them. */
+/** The options: names, defaults, and how those of a call stand over those of its view. */
 import type { Codec, JsonCodec } from './codec.js';
 import { json } from './codec.js';
-import { type Duration, formatMs, parseDuration } from './duration.js';
+import type { Duration } from './duration.js';
 import { InvalidOptionError } from './errors.js';
 import { given } from './given.js';
+import {
+  abortSignal,
+  codecOption,
+  duration,
+  errorPolicy,
+  flag,
+  hashTag,
+  namespaceOption,
+  oneOf,
+  type Rule,
+  wholeNumber,
+} from './rules.js';
 
 /** What a throwing handler leaves: `'release'`, the next call runs it again; `'store'`, the failure is kept and replayed. */
 export type ErrorPolicy = 'release' | 'store';
@@ -97,9 +109,6 @@ const SECOND = 1_000;
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 const MIB = 1024 * 1024;
-
-/** Reads one option; `undefined` never reaches it. */
-type Rule<V> = (name: string, value: unknown) => V;
 
 const CALL_RULES: { [K in keyof OnceOptions]-?: { setting: keyof CallSettings; rule: Rule<unknown> } } = {
   fingerprint: { setting: 'fingerprint', rule: (_, value) => value },
@@ -249,96 +258,4 @@ export function checkHandler(handler: unknown, key: string): void {
   if (typeof handler !== 'function') {
     throw new InvalidOptionError(`Expected the handler to be a function, got ${given(handler)}`, { key });
   }
-}
-
-/**
- * A duration option in ms.
- *
- * @throws InvalidOptionError where it is none, or out of range
- */
-export function duration(min: number, max: number, maxText = formatMs(max)): Rule<number> {
-  return (name, value) => {
-    const ms = parseDuration(value);
-    if (ms === undefined || ms < min || ms > max) {
-      const form = ms === undefined ? 'a whole number of ms, or a string such as `30s`,' : '';
-      throw new InvalidOptionError(
-        `Expected \`${name}\` to be ${form} from ${formatMs(min)} to ${maxText}, got ${given(value)}`.replace(
-          '  ',
-          ' ',
-        ),
-      );
-    }
-    return ms;
-  };
-}
-
-function wholeNumber(min: number, max: number): Rule<number> {
-  return (name, value) => {
-    if (!Number.isInteger(value) || (value as number) < min || (value as number) > max) {
-      throw new InvalidOptionError(
-        `Expected \`${name}\` to be a whole number from ${min} to ${max}, got ${given(value)}`,
-      );
-    }
-    return value as number;
-  };
-}
-
-function oneOf(...choices: string[]): Rule<string> {
-  return (name, value) => {
-    if (!choices.includes(value as string)) {
-      throw new InvalidOptionError(
-        `Expected \`${name}\` to be ${choices.map((choice) => `\`${choice}\``).join(' or ')}, got ${given(value)}`,
-      );
-    }
-    return value as string;
-  };
-}
-
-export function flag(name: string, value: unknown): boolean {
-  if (typeof value !== 'boolean')
-    throw new InvalidOptionError(`Expected \`${name}\` to be a boolean, got ${given(value)}`);
-  return value;
-}
-
-function namespaceOption(name: string, value: unknown): string {
-  if (typeof value !== 'string' || value === '' || Buffer.byteLength(value) > 512) {
-    throw new InvalidOptionError(`Expected \`${name}\` to be a string of 1 to 512 bytes, got ${given(value)}`);
-  }
-  return value;
-}
-
-export function hashTag(name: string, value: unknown): string {
-  if (typeof value !== 'string' || !/^[^{}]{1,512}$/s.test(value) || !value.isWellFormed()) {
-    throw new InvalidOptionError(
-      `Expected \`${name}\` to be a hash tag: a string of 1 to 512 characters without braces, got ${given(value)}`,
-    );
-  }
-  return value;
-}
-
-function abortSignal(name: string, value: unknown): AbortSignal {
-  const signal = value as Partial<AbortSignal> | null;
-  if (
-    typeof signal !== 'object' ||
-    typeof signal?.aborted !== 'boolean' ||
-    typeof signal.addEventListener !== 'function'
-  ) {
-    throw new InvalidOptionError(`Expected \`${name}\` to be an AbortSignal, got ${given(value)}`);
-  }
-  return value as AbortSignal;
-}
-
-function errorPolicy(name: string, value: unknown): unknown {
-  if (typeof value === 'function' || value === 'release' || value === 'store') return value;
-  throw new InvalidOptionError(`Expected \`${name}\` to be \`release\`, \`store\` or a function, got ${given(value)}`);
-}
-
-function codecOption(name: string, value: unknown): Codec {
-  const codec = value as Partial<Codec> | null;
-  if (typeof codec !== 'object' || typeof codec?.encode !== 'function' || typeof codec.decode !== 'function') {
-    throw new InvalidOptionError(
-      `Expected \`${name}\` to be an object with \`encode\` and \`decode\`, got ${given(value)}`,
-    );
-  }
-  return codec as Codec;
 }

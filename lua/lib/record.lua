@@ -80,7 +80,7 @@ local function lease_left(record)
   return math.max(0, math.min(record.lease_end - now_ms(), record.lease_ms))
 end
 
--- The bytes of a record, of any state but broken, whose `rest` is the given-up tokens, the result or the failure, as its state has it.
+-- The bytes of a record, of any state but broken. Its `rest` is the given-up tokens, the result or the failure.
 local function pack(record)
   local state = record.state
   local shape = has(record.shape, HAS_WAITERS) and HAS_WAITERS or 0

@@ -1,0 +1,83 @@
+/** One claim: is the server fit, what is asked, what an owner is given, and giving back what had no answer. */
+import type { AttemptTerms } from './attempt.js';
+import { monotonicMs } from './clock.js';
+import { UnsafeServerError } from './errors.js';
+import { settle, untilAnswered } from './finish.js';
+import type { Call } from './once.js';
+import type { CallSettings } from './options.js';
+import type { Parts } from './parts.js';
+import { ExchangeError } from './redis/connection.js';
+import type { ScriptReply } from './redis/scripts.js';
+import { evictionReport } from './redis/server.js';
+
+/** A record that is not completed outlives its lease and a slow redelivery. */
+const SHORTEST_TTL_MS = 60_000;
+
+/** @throws UnsafeServerError; ExchangeError, `unknown` only where the claim may stand */
+export async function claim(parts: Parts, call: Call, token: Buffer): Promise<ScriptReply<'claim'>> {
+  await checkServer(parts, call.key);
+  return askToClaim(parts, call, token, call.settings.onInProgress === 'wait' && parts.hints.channel !== '');
+}
+
+/** What the owner of a claim knows of its attempt, by the fields of an `owned` answer. */
+export function ownerTerms(call: Call, token: Buffer, { fields, sentAt }: ScriptReply<'claim'>): AttemptTerms {
+  const { key, redisKey, settings } = call;
+  const { leaseMs, maxRunTimeMs } = settings;
+  const [attempt, fence, born] = fields.map(Number) as [number, number, number];
+  const own = { key, redisKey, token, attempt, fence, born };
+  return { ...own, leaseMs, maxRunTimeMs, claimedAt: sentAt, ttlMs: ttlMs(settings) };
+}
+
+/**
+ * A claim without an answer may stand, or may still come: it is asked for again until it answers, and given back, so
+ * that every later copy is stale. Where the server refuses to claim, none stands.
+ */
+export async function giveBack(parts: Parts, call: Call, token: Buffer): Promise<void> {
+  await untilAnswered(parts, monotonicMs() + call.settings.leaseMs, async () => {
+    const reply = await askToClaim(parts, call, token, false);
+    if (reply.status !== 'owned') return;
+    const terms = ownerTerms(call, token, reply);
+    await settle(parts, terms, { as: 'released', ended: 'unstarted', ttlMs: terms.ttlMs });
+  });
+}
+
+function askToClaim(parts: Parts, call: Call, token: Buffer, waits: boolean): Promise<ScriptReply<'claim'>> {
+  const { fingerprint, settings } = call;
+  const { leaseMs, retentionMs, maxAttempts } = settings;
+  return parts.scripts.call('claim', call.redisKey, {
+    token,
+    fingerprint,
+    lease_ms: leaseMs,
+    ttl_ms: ttlMs(settings),
+    retention_ms: retentionMs,
+    max_attempts: maxAttempts,
+    waits: waits ? '1' : '0',
+  });
+}
+
+/** How long a record that is not completed lives, from each write. */
+function ttlMs({ retentionMs, leaseMs }: CallSettings): number {
+  return Math.max(retentionMs, 2 * leaseMs, SHORTEST_TTL_MS);
+}
+
+/** Once per connection, and again after a reconnect. */
+async function checkServer(parts: Parts, key: string): Promise<void> {
+  const { epoch } = parts.connection;
+  if (parts.settings.allowEviction || parts.checkedEpoch === epoch) return;
+  const { evicts, policy } = await evictionReport(parts.connection, parts.scripts.deadline()).catch(
+    (error: unknown) => {
+      // Whatever became of the question, no key was claimed by it.
+      throw error instanceof ExchangeError ? error.as('unsent') : error;
+    },
+  );
+  if (parts.checkedEpoch === epoch) return;
+  if (evicts || policy === null) parts.events.emitUnsafeServer({ namespace: parts.settings.namespace, policy });
+  if (evicts) {
+    throw new UnsafeServerError(
+      `The server may evict records (maxmemory-policy ${policy}), and what is evicted runs again: ` +
+        'set maxmemory-policy to noeviction, or accept the risk with `allowEviction: true`',
+      { key },
+    );
+  }
+  parts.checkedEpoch = epoch;
+}
