@@ -16,6 +16,7 @@ interface ScriptText {
   readonly sha1: string;
   readonly source: string;
   readonly args: readonly string[];
+  readonly effects: boolean;
 }
 
 /** A way to keep the record: its two scripts, which take the same arguments and answer the same words. */
@@ -49,10 +50,14 @@ export async function load(redis: Redis, { claim, commit }: Layout): Promise<voi
 /** One EVALSHA over a list of keys. The entries' answers, a status word first. */
 export async function run<N extends Measured>(
   redis: Redis,
-  { sha1, args: names }: ScriptText,
+  { sha1, args: names, effects }: ScriptText,
   entries: readonly { key: string; args: Args<N> }[],
 ): Promise<Buffer[][]> {
-  const args = entries.flatMap(({ args: given }) => names.map((name) => given[name as keyof Args<N>]));
+  const args = entries.flatMap(({ args: given }) => {
+    const own = names.map((name) => given[name as keyof Args<N>]);
+    // Neither keys nor words of effects.
+    return effects ? [...own, '', 0] : own;
+  });
   const keys = entries.map(({ key }) => key);
   return (await redis.callBuffer('evalsha', [sha1, keys.length, ...keys, ...args])) as Buffer[][];
 }
@@ -73,7 +78,7 @@ export function claimArgs(token: Buffer, changed: Partial<Args<'claim'>> = {}): 
 }
 
 export function commitArgs(token: Buffer, fence: Buffer, born: Buffer, result: string): Args<'commit'> {
-  return { token, fence, born, retention_ms: 86_400_000, channel: CHANNEL, result };
+  return { token, fence, born, run: 0, retention_ms: 86_400_000, channel: CHANNEL, result };
 }
 
 /**

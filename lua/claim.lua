@@ -8,23 +8,10 @@ ARGV     per entry: token (16 bytes), fingerprint (16 bytes, or empty), lease_ms
 
 Returns  per entry: "owned", attempt, fence, born, from ("nothing" | "released" | "lapsed" | "resend")
          | "completed", attempt, result | "failed", attempt, failure | "exhausted", failures, since ("now", attempt | "before")
-         | "busy", remaining ms | "mismatch" | "broken" | "stale" | "unreadable"
+         | "busy", remaining ms | "mismatch" | "other_kind" (a record of apply) | "broken" | "stale" | "unreadable"
 Writes   SET first: memory refuses new work
 Resend   safe: the owner's token answers owned with the same fence and attempt, a given-up one stale
 ]]
-
-local function is_given_up(record, token)
-  local half = string.sub(token, 1, HALF)
-  if record.half == half then
-    return true
-  end
-  for at = 1, #record.rest, HALF do
-    if string.sub(record.rest, at, at + HALF - 1) == half then
-      return true
-    end
-  end
-  return false
-end
 
 local function take(record_key, token, attempt, fence, born, failures, fingerprint, given_up, shape, lease_ms, ttl_ms)
   redis.call("SET", record_key, pack({
@@ -36,6 +23,7 @@ local function take(record_key, token, attempt, fence, born, failures, fingerpri
     other_half = string.sub(token, HALF + 1),
     lease_end = now_ms() + lease_ms,
     lease_ms = tonumber(lease_ms),
+    run = 0,
     failures = failures,
     born = born,
     fingerprint = fingerprint ~= "" and fingerprint or nil,
@@ -63,23 +51,17 @@ local function claim(record_key, token, fingerprint, lease_ms, ttl_ms, retention
     return { "mismatch" }
   end
 
-  local state = record.state
-  if state == COMPLETED then
-    return { "completed", string.format("%.0f", record.attempt), record.rest }
+  if has(record.shape, OF_APPLY) then
+    return { "other_kind" }
   end
-  if state == FAILED then
-    return { "failed", string.format("%.0f", record.attempt), record.rest }
-  end
-  if state == EXHAUSTED then
-    return { "exhausted", string.format("%.0f", record.failures), "before" }
-  end
-  if state == BROKEN then
-    return { "broken" }
+  local answer = final_answer(record)
+  if answer then
+    return answer
   end
 
   local failures = record.failures
   local from = "released"
-  if state == IN_PROGRESS then
+  if record.state == IN_PROGRESS then
     if record.half .. record.other_half == token then
       return owned(record.attempt, record.fence, record.born, "resend")
     end
@@ -102,16 +84,13 @@ local function claim(record_key, token, fingerprint, lease_ms, ttl_ms, retention
   end
 
   if tonumber(max_attempts) > 0 and failures >= tonumber(max_attempts) then
-    record.state, record.failures, record.rest = EXHAUSTED, failures, ""
-    redis.call("SET", record_key, pack(record), "PX", retention_ms)
-    return { "exhausted", string.format("%.0f", failures), "now", string.format("%.0f", record.attempt) }
+    return exhaust(record_key, record, failures, retention_ms)
   end
 
   local attempt = record.attempt + 1
   local fence = math.max(record.fence + 1, now_us())
-  local given_up = string.sub(record.half .. record.rest, 1, HALF * MOST_GIVEN_UP)
   local kept = record.fingerprint or fingerprint
-  take(record_key, token, attempt, fence, record.born, failures, kept, given_up, record.shape, lease_ms, ttl_ms)
+  take(record_key, token, attempt, fence, record.born, failures, kept, given_up_by(record), record.shape, lease_ms, ttl_ms)
   return owned(attempt, fence, record.born, from)
 end
 

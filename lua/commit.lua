@@ -1,17 +1,20 @@
 --[[
-commit: complete the record of an attempt that still holds its key.
+commit: apply an attempt's writes and complete its record, or neither; only where the attempt still holds its key.
 
 List     one entry a key; entries are independent
-KEYS[i]  record
-ARGV     per entry: token (16 bytes), fence (integer), born (integer), retention_ms (integer > 0),
-         channel (for hints, or empty), result (bytes)
+KEYS[i]  record, then the keys of its effects
+ARGV     per entry: token (16 bytes), fence (integer), born (integer), run (integer, from 0: how many runs of the handler
+         met a conflict before), retention_ms (integer > 0), channel (for hints, or empty), result (bytes), then the
+         effects (see lib/effects.lua)
 
-Returns  per entry: "done" | "broken" | "gone" | "lost"
+Returns  per entry: "done" | "conflict", number of the effect | "rejected", number of the effect, reason
+         | "broken" | "gone" | "lost"
 Writes   PEXPIRE first: memory never refuses finished work
-Resend   safe: a second copy finds its own token on the completed record and answers done
+Resend   safe: a second copy finds its own token on the completed record and answers done; a late copy of a run that met
+         a conflict meets it again, whatever the data are by then
 ]]
 
-local function commit(record_key, token, fence, born, retention_ms, channel, result)
+local function commit(record_key, effects, token, fence, born, run, retention_ms, channel, result)
   local record = read(record_key)
   if not record then
     return { "gone" }
@@ -28,10 +31,39 @@ local function commit(record_key, token, fence, born, retention_ms, channel, res
   if not is_held_by(record, token, fence) then
     return { "lost" }
   end
+
+  if effects.first <= effects.last then
+    local list = parse_effects(effects)
+    local conflict = find_conflict(list)
+    if record.run ~= tonumber(run) then
+      return { "conflict", conflict or "1" }
+    end
+    if conflict then
+      begin_writes(record_key)
+      redis.call("SETRANGE", record_key, RUN_OFFSET, struct.pack(">I2", record.run + 1))
+      return { "conflict", conflict }
+    end
+    local rejected, reason = find_rejected(list)
+    if rejected then
+      return { "rejected", rejected, reason }
+    end
+    begin_writes(record_key)
+    local failed, code, written = write_effects(list)
+    if failed and not written then
+      return { "rejected", failed, code }
+    end
+    if failed then
+      redis.call("PERSIST", record_key)
+      redis.call("SETRANGE", record_key, STATE_OFFSET, BROKEN)
+      hint(record_key, record, channel, "broken")
+      return { "broken" }
+    end
+  end
+
   record.state, record.rest = COMPLETED, result
   put_back(record_key, record, retention_ms)
   hint(record_key, record, channel, "completed")
   return { "done" }
 end
 
-return each_entry(commit, 6)
+return each_entry_with_effects(commit, 7)

@@ -15,6 +15,8 @@ export interface Script {
   source: string;
   /** The arguments of one entry, in order. */
   args: string[];
+  /** Does an entry bring effects: keys of its own, and words after its arguments? */
+  effects: boolean;
   /** The status words that an entry can answer. */
   statuses: string[];
 }
@@ -30,12 +32,16 @@ type Node = luaparse.Node & { range: [number, number] };
 
 const BUILTINS = new Set([
   ...['redis', 'KEYS', 'ARGV', 'struct', 'string', 'table', 'math', 'bit'],
-  ...['pcall', 'tonumber', 'tostring', 'type', 'unpack'],
+  ...['pcall', 'error', 'tonumber', 'tostring', 'type', 'unpack', 'ipairs', 'pairs'],
 ]);
 const FORBIDDEN_COMMANDS = new Set(['SCAN', 'KEYS', 'DEL', 'SPUBLISH', 'EVAL', 'EVALSHA', 'FLUSHALL', 'FLUSHDB']);
 const KEYLESS_COMMANDS = new Set(['TIME', 'PUBLISH']);
+/** Their key comes after a subcommand. */
+const CONTAINER_COMMANDS = new Set(['XINFO']);
+/** The one place that gives Redis a caller's commands. */
+const EFFECTS_FILE = 'effects.lua';
 const HEADER =
-  /^--\[\[\n(\S+): .+\n\nList {5}.+\nKEYS\[i\] {2}(\S+)\nARGV {5}([\s\S]+?)\n\nReturns {2}([\s\S]+?)\nWrites {3}[\s\S]+?\nResend {3}[\s\S]+?\n\]\]\n/;
+  /^--\[\[\n(\S+): .+\n\nList {5}.+\nKEYS\[i\] {2}(\w+)(?:, then the keys of its effects)?\nARGV {5}([\s\S]+?)\n\nReturns {2}([\s\S]+?)\nWrites {3}[\s\S]+?\nResend {3}[\s\S]+?\n\]\]\n/;
 
 /** @param checks whether to hold the scripts to their headers; a mutant is bundled as it is */
 export function bundleLua(folder: string, checks = true): Script[] {
@@ -49,8 +55,8 @@ export function bundleLua(folder: string, checks = true): Script[] {
 /** The module that holds the scripts at run time. */
 export function renderScripts(scripts: Script[]): string {
   const lines = scripts.map(
-    ({ name, sha1, source, args }) =>
-      `  ${name}: { name: '${name}', sha1: '${sha1}', args: ${JSON.stringify(args)}, source: ${JSON.stringify(source)} },`,
+    ({ name, sha1, source, args, effects }) =>
+      `  ${name}: { name: '${name}', sha1: '${sha1}', args: ${JSON.stringify(args)}, effects: ${effects}, source: ${JSON.stringify(source)} },`,
   );
   const statuses = scripts.map(
     ({ name, statuses: words }) => `  ${name}: ${words.map((word) => `'${word}'`).join(' | ') || 'never'};`,
@@ -107,23 +113,32 @@ function bundle(path: string, source: string, library: Map<string, Definition>, 
   };
   bring(path, freeNames(path, body));
 
-  const args = checkEntry(path, name, chunk, header);
-  const statuses = checks ? checkStatuses(path, chunk, header[4] as string) : [];
-  for (const { file, statement } of [...parts, ...chunk.body.map((statement) => ({ file: path, statement }))]) {
-    checkCommands(file, statement);
-  }
+  const { args, effects } = checkEntry(path, name, chunk, header);
+  const statements = [...parts, ...chunk.body.map((statement) => ({ file: path, statement }))];
+  const statuses = checks ? checkStatuses(path, statements, header[4] as string) : [];
+  for (const { file, statement } of statements) checkCommands(file, statement);
   const text = `${[`-- redis-once ${name}`, ...parts.map((part) => part.text), body].join('\n')}\n`;
-  return { name, sha1: createHash('sha1').update(text).digest('hex'), source: text, args, statuses };
+  return { name, sha1: createHash('sha1').update(text).digest('hex'), source: text, args, effects, statuses };
 }
 
-/** The script's last line hands one function to each_entry; its parameters are the key and the header's ARGV. */
-function checkEntry(path: string, name: string, chunk: luaparse.Chunk, header: RegExpExecArray): string[] {
+/**
+ * The script's last line hands one function to the walk over the list; its parameters are the key, the effects where an
+ * entry brings some, and the header's ARGV.
+ */
+function checkEntry(
+  path: string,
+  name: string,
+  chunk: luaparse.Chunk,
+  header: RegExpExecArray,
+): { args: string[]; effects: boolean } {
   if (header[1] !== name) fail(path, `the header names \`${header[1]}\``);
   const last = chunk.body.at(-1);
   const call = last?.type === 'ReturnStatement' ? last.arguments[0] : undefined;
-  if (call?.type !== 'CallExpression' || (call.base as luaparse.Identifier).name !== 'each_entry') {
-    fail(path, 'the last line is not `return each_entry(...)`');
+  const walkName = call?.type === 'CallExpression' ? (call.base as luaparse.Identifier).name : '';
+  if (call?.type !== 'CallExpression' || !['each_entry', 'each_entry_with_effects'].includes(walkName)) {
+    fail(path, 'the last line is not `return each_entry(...)` or `return each_entry_with_effects(...)`');
   }
+  const effects = walkName === 'each_entry_with_effects';
   const [entry, width] = call.arguments;
   const declared = chunk.body.find(
     (statement): statement is luaparse.FunctionDeclaration =>
@@ -135,20 +150,24 @@ function checkEntry(path: string, name: string, chunk: luaparse.Chunk, header: R
     .replace(/^per entry:/, '')
     .replace(/\([^)]*\)/g, '')
     .split(',')
-    .map((word) => word.trim())
+    .map((word) => word.trim().replace(/\s+/g, ' '))
     .filter((word) => word !== '' && word !== 'nothing');
   if (parameters[0] !== `${header[2]}_key`) fail(path, `the first parameter is not \`${header[2]}_key\``);
-  const args = parameters.slice(1);
+  if (effects && (parameters[1] !== 'effects' || documented.pop() !== 'then the effects')) {
+    fail(path, 'the effects are not the second parameter and the last words of ARGV');
+  }
+  const args = parameters.slice(effects ? 2 : 1);
   if (args.join() !== documented.join())
     fail(path, `ARGV names ${documented.join()}, the function takes ${args.join()}`);
   if ((width as luaparse.NumericLiteral).value !== args.length)
-    fail(path, `each_entry is told a wrong number of arguments`);
-  return args;
+    fail(path, `${walkName} is told a wrong number of arguments`);
+  return { args, effects };
 }
 
-function checkStatuses(path: string, chunk: luaparse.Chunk, documented: string): string[] {
+/** The words that an entry answers: tables that begin with a literal, also those of a library function. */
+function checkStatuses(path: string, statements: { statement: luaparse.Statement }[], documented: string): string[] {
   const told = new Set<string>();
-  for (const statement of chunk.body) {
+  for (const { statement } of statements) {
     walk(statement, (node) => {
       if (node.type !== 'ReturnStatement') return;
       const table = node.arguments[0];
@@ -169,16 +188,27 @@ function checkCommands(path: string, statement: luaparse.Statement): void {
   walk(statement, (node) => {
     if (node.type === 'Identifier' && node.name === 'error_reply')
       fail(path, 'scripts answer status words, no error replies');
+    if (node.type === 'CallExpression' && node.arguments.some(isRedisCall) && basename(path) !== EFFECTS_FILE)
+      fail(path, 'commands that are not literal have their place in the effects');
     if (node.type !== 'CallExpression' || node.base.type !== 'MemberExpression') return;
     const { base, identifier } = node.base;
     if ((base as luaparse.Identifier).name !== 'redis' || !/^p?call$/.test(identifier.name)) return;
-    const [command, key] = node.arguments;
+    const [command, ...rest] = node.arguments;
     const word = command?.type === 'StringLiteral' ? literal(command) : fail(path, 'a command must be a literal');
     if (FORBIDDEN_COMMANDS.has(word)) fail(path, `${word} has no place in a script`);
+    const key = rest[CONTAINER_COMMANDS.has(word) ? 1 : 0];
     if (!KEYLESS_COMMANDS.has(word) && !(key?.type === 'Identifier' && key.name.endsWith('_key'))) {
       fail(path, `${word} is not given a declared key`);
     }
   });
+}
+
+function isRedisCall(node: luaparse.Node): boolean {
+  return (
+    node.type === 'MemberExpression' &&
+    (node.base as luaparse.Identifier).name === 'redis' &&
+    /^p?call$/.test(node.identifier.name)
+  );
 }
 
 function parse(path: string, source: string): luaparse.Chunk {

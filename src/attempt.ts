@@ -1,6 +1,8 @@
 /** One attempt at a key: what its handler is given, and how it is told to stop. */
 import { createHash } from 'node:crypto';
 import { monotonicMs } from './clock.js';
+import type { Effects } from './effects/effects.js';
+import { effectsOf, type Recorder } from './effects/recorder.js';
 import { LeaseLostError } from './errors.js';
 import type { LeaseLostReason } from './events.js';
 import { Lease, type LeaseTerms } from './lease.js';
@@ -74,6 +76,11 @@ export class Attempt {
     this.#controller?.abort(reason);
   }
 
+  /** Was the handler told to stop? */
+  get isToEnd(): boolean {
+    return this.#aborted !== undefined;
+  }
+
   /** The caller or the Dedup wants no more of it. */
   interrupt(reason: unknown): void {
     this.interrupted = true;
@@ -86,9 +93,13 @@ export class Attempt {
     this.#cutOff(reason);
   }
 
-  /** What the handler came to, or the reason of a cut. */
-  async run<T>(handler: Handler<T>): Promise<T> {
-    return await Promise.race([this.#whenCut, handler(new Context(this))]);
+  /** What the handler came to, or the reason of a cut. Its `tx` takes nothing from then on. */
+  async run<T>(handler: Handler<T>, recorder: Recorder): Promise<T> {
+    try {
+      return await Promise.race([this.#whenCut, handler(new Context(this, effectsOf(recorder)))]);
+    } finally {
+      recorder.close('settled');
+    }
   }
 }
 
@@ -98,7 +109,10 @@ class Context implements OnceContext {
   readonly fence: number;
   readonly #attempt: Attempt;
 
-  constructor(attempt: Attempt) {
+  constructor(
+    attempt: Attempt,
+    readonly tx: Effects,
+  ) {
     this.#attempt = attempt;
     this.key = attempt.terms.key;
     this.attempt = attempt.terms.attempt;

@@ -56,12 +56,12 @@ function askToClaim(parts: Parts, call: Call, token: Buffer, waits: boolean): Pr
 }
 
 /** How long a record that is not completed lives, from each write. */
-function ttlMs({ retentionMs, leaseMs }: CallSettings): number {
+export function ttlMs({ retentionMs, leaseMs }: CallSettings): number {
   return Math.max(retentionMs, 2 * leaseMs, SHORTEST_TTL_MS);
 }
 
 /** Once per connection, and again after a reconnect. */
-async function checkServer(parts: Parts, key: string): Promise<void> {
+export async function checkServer(parts: Parts, key: string): Promise<void> {
   const { epoch } = parts.connection;
   if (parts.settings.allowEviction || parts.checkedEpoch === epoch) return;
   const { evicts, policy } = await evictionReport(parts.connection, parts.scripts.deadline()).catch(

@@ -1,20 +1,36 @@
 /** Dedup: options in, parts wired. What a call does is told in once.ts. */
+import { runApply } from './apply.js';
 import type { Codec, JsonCodec, Stored } from './codec.js';
 import type { Duration } from './duration.js';
+import type { Effects } from './effects/effects.js';
+import type { Reply } from './effects/replies.js';
 import type { DedupEvents } from './events.js';
 import { fingerprintOf } from './fingerprint.js';
 import { checkKey, escapePart, recordKey } from './key.js';
+import { Limit } from './limit.js';
+import { checkBatch, checkEntries, outcomeOf } from './many.js';
 import { runOnce } from './once.js';
 import {
+  type ApplyOptions,
   type CallSettings,
   checkHandler,
   type DedupOptions,
   type OnceOptions,
+  readApplyOptions,
   readDedupOptions,
   readMethodOptions,
   readOnceOptions,
 } from './options.js';
-import type { Handler, Outcome, RecordInfo } from './outcome.js';
+import type {
+  Applied,
+  ApplyEntry,
+  ApplyOutcome,
+  BatchOutcome,
+  BatchSpec,
+  Handler,
+  Outcome,
+  RecordInfo,
+} from './outcome.js';
 import { Parts } from './parts.js';
 import { checkStore, forgetRecord, inspectRecord } from './records.js';
 import type { ServerReport } from './redis/check.js';
@@ -73,7 +89,7 @@ export class Dedup<out C extends Codec = JsonCodec> {
    * @throws the handler's own error, untouched, to the call that ran it
    * @throws InProgressError after `waitTimeout`, or at once with `onInProgress: 'throw'`
    * @throws FingerprintMismatchError, StoredFailureError, AttemptsExhaustedError, BrokenRecordError for what the key stands at
-   * @throws LeaseLostError, ResultTooLargeError, CodecError: nothing was applied; CodecError also for a stored result that cannot be decoded
+   * @throws ConditionFailedError, EffectRejectedError for what was written to `tx`; LeaseLostError, ResultTooLargeError, CodecError: nothing was applied; CodecError also for a stored result that cannot be decoded
    * @throws InvalidKeyError, InvalidOptionError, ClosedError, UnsafeServerError: nothing was sent
    * @throws StoreUnavailableError: surely nothing was applied; OutcomeUnknownError: a later call settles it
    * @throws the reason of `signal`, where it aborts before the handler has started
@@ -92,13 +108,81 @@ export class Dedup<out C extends Codec = JsonCodec> {
     handler: Handler<T>,
     options?: OnceOptions<K>,
   ): Promise<Outcome<Stored<T, CodecOf<K, C>>>> {
-    const { parts, settings: outer } = this.#view;
-    checkKey(key, parts.settings.maxKeyBytes);
-    checkHandler(handler, key);
-    const settings = readOnceOptions(options, outer);
-    const fingerprint = fingerprintOf(settings.fingerprint, key);
-    const call = { key, redisKey: this.#redisKey(key, settings.slot), fingerprint, settings, handler };
-    return (await runOnce(parts, call)) as Outcome<Stored<T, CodecOf<K, C>>>;
+    const settings = readOnceOptions(options, this.#view.settings);
+    return (await this.#run(key, handler, settings)) as Outcome<Stored<T, CodecOf<K, C>>>;
+  }
+
+  /**
+   * Runs many calls at once, each as `once` would: as few round trips as the number of keys allows, since the calls of one
+   * tick share them. One item's failure is no other's, and items of the same key run once.
+   *
+   * @param spec `concurrency` bounds the handlers that run at a time; all items are claimed at once
+   * @returns one outcome an item, in their order; a call that failed is `status: 'failed'` with its error
+   * @throws InvalidOptionError for options or a spec that are wrong
+   * @example
+   * ```ts
+   * const outcomes = await dedup.onceMany(messages, { key: (message) => message.id, handler: handle });
+   * const failed = outcomes.filter(({ status }) => status === 'failed');
+   * ```
+   */
+  async onceMany<I, T, K extends Codec | undefined = undefined>(
+    items: readonly I[],
+    spec: BatchSpec<I, T>,
+    options?: OnceOptions<K>,
+  ): Promise<BatchOutcome<I, Stored<T, CodecOf<K, C>>>[]> {
+    const settings = readOnceOptions(options, this.#view.settings);
+    const limit = new Limit(checkBatch(items, spec));
+    const run = (key: string, handler: Handler<unknown>, own: OnceOptions) =>
+      this.#run(key, handler, readOnceOptions(own, settings));
+    return (await Promise.all(items.map((item) => outcomeOf(item, spec, limit, run)))) as BatchOutcome<
+      I,
+      Stored<T, CodecOf<K, C>>
+    >[];
+  }
+
+  /**
+   * Makes writes that are known up front, once per key: seen-check, checks, writes and record in one round trip.
+   *
+   * @param write adds the writes to `tx`, at once
+   * @typeParam R the commands' replies, by the caller's own claim
+   * @returns the replies, those of the call that made the writes; stored, and the same for every replay
+   * @throws ConditionFailedError, EffectRejectedError: nothing was applied, and the next call tries again
+   * @throws InProgressError, FingerprintMismatchError, AttemptsExhaustedError, BrokenRecordError for what the key stands at
+   * @throws InvalidOptionError, also for a key that `once` has used; InvalidKeyError, CrossSlotError, ClosedError, UnsafeServerError: nothing was sent
+   * @throws StoreUnavailableError: surely nothing was applied; OutcomeUnknownError: a later call settles it
+   * @throws the reason of `signal`, where it aborts before anything is sent; what `write` throws
+   * @example
+   * ```ts
+   * const { replies } = await dedup.apply(payment.id, (tx) => tx.incrby('total', payment.cents));
+   * ```
+   */
+  async apply<R extends Reply[] = Reply[]>(
+    key: string,
+    write: (tx: Effects) => void,
+    options?: ApplyOptions,
+  ): Promise<Applied<R>> {
+    return (await this.#apply(key, write, readApplyOptions(options, this.#view.settings))) as Applied<R>;
+  }
+
+  /**
+   * Many `apply` calls at once, in as few round trips as their number allows. One entry's failure is no other's, and
+   * entries of the same key are applied once.
+   *
+   * @returns one outcome an entry, in their order; a call that failed is `status: 'failed'` with its error
+   * @throws InvalidOptionError for options or entries that are wrong
+   */
+  async applyMany(entries: readonly ApplyEntry[], options?: ApplyOptions): Promise<ApplyOutcome[]> {
+    const settings = readApplyOptions(options, this.#view.settings);
+    checkEntries(entries);
+    return Promise.all(
+      entries.map(async ({ key, write, fingerprint, slot }) => {
+        try {
+          return { key, ...(await this.#apply(key, write, readApplyOptions({ fingerprint, slot }, settings))) };
+        } catch (error) {
+          return { key, status: 'failed' as const, error };
+        }
+      }),
+    );
   }
 
   /**
@@ -181,6 +265,21 @@ export class Dedup<out C extends Codec = JsonCodec> {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  async #run(key: string, handler: Handler<unknown>, settings: CallSettings): Promise<Outcome<unknown>> {
+    checkHandler(handler, key);
+    return runOnce(this.#view.parts, { ...this.#callOf(key, settings), handler });
+  }
+
+  async #apply(key: string, write: (tx: Effects) => void, settings: CallSettings): Promise<Applied> {
+    checkHandler(write, key);
+    return runApply(this.#view.parts, { ...this.#callOf(key, settings), write });
+  }
+
+  #callOf(key: string, settings: CallSettings) {
+    const { redisKey } = this.#subject(key, settings.slot);
+    return { key, redisKey, fingerprint: fingerprintOf(settings.fingerprint, key), settings };
   }
 
   #makeView<K extends Codec>(view: View): Dedup<K> {

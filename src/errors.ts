@@ -104,6 +104,77 @@ export class LeaseLostError extends DedupError {
   override name = 'LeaseLostError';
 }
 
+/** A `tx.require` did not hold when the handler committed. Nothing was applied, the claim is released. */
+export class ConditionFailedError extends DedupError {
+  static readonly code = 'CONDITION_FAILED';
+  readonly code = 'CONDITION_FAILED';
+  readonly retryable = true;
+  override name = 'ConditionFailedError';
+  /** Which of the call's conditions, from 0. */
+  readonly index: number;
+
+  constructor(message: string, init: DedupErrorInit & { index: number }) {
+    super(message, init);
+    this.index = init.index;
+  }
+}
+
+/** Why a buffered write cannot succeed. docs/effects.md says of each what it means. */
+export type EffectRejectedReason =
+  | 'wrong_type'
+  | 'not_an_integer'
+  | 'not_a_float'
+  | 'not_a_number'
+  | 'not_a_hyperloglog'
+  | 'out_of_range'
+  | 'too_long'
+  | 'no_such_key'
+  | 'stream_id'
+  | 'stream_exhausted'
+  | 'too_large'
+  | 'no_permission'
+  | 'unknown_command'
+  | 'refused';
+
+/** A buffered write cannot succeed on the data as they are. Nothing was applied, the claim is released. */
+export class EffectRejectedError extends DedupError {
+  static readonly code = 'EFFECT_REJECTED';
+  readonly code = 'EFFECT_REJECTED';
+  readonly retryable = false;
+  override name = 'EffectRejectedError';
+  /** Which of the call's commands, from 0; of its conditions where the command is `require.version`. */
+  readonly index: number;
+  /** As it was called on `tx`, such as `hincrby`. */
+  readonly command: string;
+  readonly reason: EffectRejectedReason;
+
+  constructor(
+    message: string,
+    init: DedupErrorInit & { index: number; command: string; reason: EffectRejectedReason },
+  ) {
+    super(message, init);
+    this.index = init.index;
+    this.command = init.command;
+    this.reason = init.reason;
+  }
+}
+
+/** In Cluster, a write to another slot than the record's: one script cannot reach both. Nothing was sent. */
+export class CrossSlotError extends DedupError {
+  static readonly code = 'CROSS_SLOT';
+  readonly code = 'CROSS_SLOT';
+  readonly retryable = false;
+  override name = 'CrossSlotError';
+}
+
+/** `tx` was used after its handler had settled. Nothing was added. */
+export class TxClosedError extends DedupError {
+  static readonly code = 'TX_CLOSED';
+  readonly code = 'TX_CLOSED';
+  readonly retryable = false;
+  override name = 'TxClosedError';
+}
+
 /** An earlier commit of this key met an error that its checks could not foresee. Only `forget` removes the record. */
 export class BrokenRecordError extends DedupError {
   static readonly code = 'BROKEN';
@@ -183,6 +254,10 @@ export interface DedupErrorsByCode {
   STORED_FAILURE: StoredFailureError;
   ATTEMPTS_EXHAUSTED: AttemptsExhaustedError;
   LEASE_LOST: LeaseLostError;
+  CONDITION_FAILED: ConditionFailedError;
+  EFFECT_REJECTED: EffectRejectedError;
+  CROSS_SLOT: CrossSlotError;
+  TX_CLOSED: TxClosedError;
   BROKEN: BrokenRecordError;
   RESULT_TOO_LARGE: ResultTooLargeError;
   CODEC: CodecError;

@@ -1,15 +1,26 @@
 /** Runs a claimed key's handler and ends the attempt: committed, released, or failed for good. */
 import type { Attempt } from './attempt.js';
 import { monotonicMs } from './clock.js';
+import type { Recorder } from './effects/recorder.js';
+import { refusalError } from './effects/refusal.js';
 import { ClosedError, CodecError, LeaseLostError, ResultTooLargeError } from './errors.js';
 import { writeFailure } from './failure.js';
-import { commit, type Settlement, settle, untilAnswered } from './finish.js';
+import {
+  type Commitment,
+  commit,
+  type Refusal,
+  type Settlement,
+  settle,
+  settleCommit,
+  untilAnswered,
+} from './finish.js';
 import { given } from './given.js';
 import type { Call } from './once.js';
 import type { ErrorPolicy } from './options.js';
 import type { Answer, Parts } from './parts.js';
 import { ExchangeError } from './redis/connection.js';
 import { onAbort } from './signals.js';
+import { outcomeUnknown } from './verdicts.js';
 
 /**
  * The bytes of the handler's result, once they are stored.
@@ -23,7 +34,7 @@ export async function execute(
   attempt: Attempt,
   tell: (answer: Answer) => void,
 ): Promise<Buffer> {
-  const { key, redisKey, settings, handler } = call;
+  const { key, redisKey, settings } = call;
   const unlisten = onAbort(settings.signal, (reason) => attempt.interrupt(reason));
   try {
     return await parts.whileRunning(attempt, async () => {
@@ -31,16 +42,17 @@ export async function execute(
         await end(parts, attempt, { as: 'released', ended: 'unstarted', ttlMs: attempt.terms.ttlMs });
         throw settings.signal?.aborted ? settings.signal.reason : new ClosedError('The Dedup is closing', { key });
       }
-      const value = await runHandler(parts, call, attempt, handler, tell);
-      const result = await encode(parts, call, attempt, value);
-      try {
-        await commit(parts, attempt.terms, settings.retentionMs, result);
-      } catch (error) {
-        if (error instanceof LeaseLostError) attempt.lease.lose('taken_over');
-        throw error;
+      for (let run = 0; ; run += 1) {
+        const recorder = parts.recorder(call);
+        const value = await runHandler(parts, call, attempt, recorder, tell);
+        const result = await encode(parts, call, attempt, value);
+        const refusal = await commitResult(parts, call, attempt, { result, effects: recorder.effects, run });
+        // The same claim: no other attempt comes between, and an earlier run's commit can no longer be applied.
+        if (refusal?.reason === null && run < settings.conflictRetries && !attempt.isToEnd) continue;
+        if (refusal) await refuse(parts, attempt, recorder, refusal);
+        tell({ status: 'completed', attempt: attempt.terms.attempt, result });
+        return result;
       }
-      tell({ status: 'completed', attempt: attempt.terms.attempt, result });
-      return result;
     });
   } finally {
     unlisten();
@@ -48,17 +60,53 @@ export async function execute(
   }
 }
 
+async function commitResult(
+  parts: Parts,
+  { settings }: Call,
+  attempt: Attempt,
+  commitment: Omit<Commitment, 'retentionMs'>,
+): Promise<Refusal | undefined> {
+  try {
+    return await commit(parts, attempt.terms, { ...commitment, retentionMs: settings.retentionMs });
+  } catch (error) {
+    if (error instanceof LeaseLostError) attempt.lease.lose('taken_over');
+    throw error;
+  }
+}
+
+/**
+ * Gives up an attempt whose commit was refused. Returns where a late copy of the commit was applied after all.
+ *
+ * @throws ConditionFailedError, EffectRejectedError; LeaseLostError, BrokenRecordError; OutcomeUnknownError
+ */
+async function refuse(parts: Parts, attempt: Attempt, recorder: Recorder, refusal: Refusal): Promise<void> {
+  const { terms, ranMs } = attempt;
+  const ended = refusal.reason === null ? 'interrupted' : 'failed';
+  await settleCommit(parts, terms, ended, {
+    doubt: refusal.doubt,
+    released: () => {
+      parts.events.emit('released', parts.subject(terms), { attempt: terms.attempt, ranMs });
+      return refusalError(terms.key, recorder.origin(refusal.number), refusal.reason);
+    },
+    unanswered: (cause) => {
+      const settlement: Settlement = { as: 'released', ended, ttlMs: terms.ttlMs };
+      void untilAnswered(parts, monotonicMs() + terms.leaseMs, () => settle(parts, terms, settlement));
+      return outcomeUnknown(terms.key, cause);
+    },
+  });
+}
+
 async function runHandler(
   parts: Parts,
   call: Call,
   attempt: Attempt,
-  handler: Call['handler'],
+  recorder: Recorder,
   tell: (answer: Answer) => void,
 ): Promise<unknown> {
   const { onError, retentionMs } = call.settings;
   const { attempt: number, ttlMs } = attempt.terms;
   try {
-    return await attempt.run(handler);
+    return await attempt.run(call.handler, recorder);
   } catch (error) {
     if (attempt.interrupted) {
       await end(parts, attempt, { as: 'released', ended: 'interrupted', ttlMs });

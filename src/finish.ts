@@ -6,16 +6,11 @@
  */
 import type { AttemptTerms } from './attempt.js';
 import { monotonicMs } from './clock.js';
-import {
-  BrokenRecordError,
-  type DedupError,
-  LeaseLostError,
-  OutcomeUnknownError,
-  StoreUnavailableError,
-} from './errors.js';
+import { type DedupError, LeaseLostError } from './errors.js';
 import type { Parts } from './parts.js';
 import { ExchangeError } from './redis/connection.js';
-import type { ScriptArgs, ScriptReply } from './redis/scripts.js';
+import type { EffectList, ScriptArgs, ScriptReply } from './redis/scripts.js';
+import { brokenRecord, outcomeUnknown, storeUnavailable } from './verdicts.js';
 
 /** How an attempt that does not commit leaves its key. */
 export interface Settlement {
@@ -26,6 +21,23 @@ export interface Settlement {
   readonly failure?: string;
 }
 
+/** What a commit brings. */
+export interface Commitment {
+  readonly retentionMs: number;
+  readonly result: string | Buffer;
+  readonly effects: EffectList;
+  /** How many runs of the handler met a conflict before this one. */
+  readonly run: number;
+}
+
+/** The script's number of the effect that a commit found impossible, and why; `reason` null for a condition. */
+export interface Refusal {
+  readonly number: number;
+  readonly reason: string | null;
+  /** A copy of the commit may be under way still. */
+  readonly doubt: boolean;
+}
+
 /** The commit phase may take this many times `redisTimeout`; the last of them is the settlement's. */
 const COMMIT_TIMEOUTS = 3;
 const PAUSE_MS = 20;
@@ -34,14 +46,14 @@ const LONGEST_PAUSE_MS = 2_000;
 /**
  * Commits, sending again what had no answer, until the phase is over; then settlement decides.
  *
+ * @returns why nothing was applied, where a condition or a write is in the way: the attempt still holds its key
  * @throws LeaseLostError, BrokenRecordError, StoreUnavailableError: nothing was applied; OutcomeUnknownError
  */
 export async function commit(
   parts: Parts,
   terms: AttemptTerms,
-  retentionMs: number,
-  result: string | Buffer,
-): Promise<void> {
+  { retentionMs, result, effects, run }: Commitment,
+): Promise<Refusal | undefined> {
   const { key, redisKey, token, fence, born } = terms;
   const { redisTimeoutMs } = parts.settings;
   const until = monotonicMs() + (COMMIT_TIMEOUTS - 1) * redisTimeoutMs;
@@ -49,12 +61,15 @@ export async function commit(
   let cause: ExchangeError | undefined;
   while (monotonicMs() < until) {
     try {
-      const args = { token, fence, born, retention_ms: retentionMs, channel: parts.hints.channel, result };
+      const args = { token, fence, born, run, retention_ms: retentionMs, channel: parts.hints.channel, result };
       const deadline = Math.min(until, parts.scripts.deadline());
-      const reply = await parts.scripts.call('commit', redisKey, args, deadline);
-      doubt ||= !reply.steady;
-      if (reply.status === 'done') return;
-      throw notCommitted(key, reply.status, doubt);
+      const { status, fields, steady } = await parts.scripts.call('commit', redisKey, args, { deadline, effects });
+      doubt ||= !steady;
+      if (status === 'done') return undefined;
+      // No earlier copy was applied, or this one would have found the record completed.
+      if (status === 'conflict') return { number: Number(fields[0]), reason: null, doubt };
+      if (status === 'rejected') return { number: Number(fields[0]), reason: String(fields[1]), doubt };
+      throw notCommitted(key, status, doubt);
     } catch (error) {
       if (!(error instanceof ExchangeError)) throw error;
       cause = error;
@@ -65,31 +80,38 @@ export async function commit(
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     }
   }
-  await settleCommit(parts, terms, doubt, cause);
+  await settleCommit(parts, terms, 'interrupted', {
+    doubt,
+    released: () => storeUnavailable(key, cause, 'the handler ran, its result was not stored, the claim is released'),
+    unanswered: (error) =>
+      doubt
+        ? outcomeUnknown(key, cause)
+        : storeUnavailable(key, cause ?? error, 'the handler ran, its result was not stored'),
+  });
+  return undefined;
 }
 
-/** After a commit without an answer: returns where it was applied after all. */
-async function settleCommit(
+/**
+ * Releases the claim of an attempt that tried to commit. Returns where a copy of its commit was applied after all.
+ *
+ * @throws what `verdict` says of the claim's release, or of no answer; LeaseLostError, BrokenRecordError, OutcomeUnknownError
+ */
+export async function settleCommit(
   parts: Parts,
   terms: AttemptTerms,
-  doubt: boolean,
-  cause: ExchangeError | undefined,
+  ended: Settlement['ended'],
+  verdict: { doubt: boolean; released: () => DedupError; unanswered: (error: ExchangeError) => DedupError },
 ): Promise<void> {
-  const { key, ttlMs } = terms;
   let status: ScriptReply<'settle'>['status'];
   try {
-    ({ status } = await settle(parts, terms, { as: 'released', ended: 'interrupted', ttlMs }));
+    ({ status } = await settle(parts, terms, { as: 'released', ended, ttlMs: terms.ttlMs }));
   } catch (error) {
     if (!(error instanceof ExchangeError)) throw error;
-    throw doubt
-      ? outcomeUnknown(key, cause)
-      : storeUnavailable(key, cause ?? error, 'the handler ran, its result was not stored');
+    throw verdict.unanswered(error);
   }
   if (status === 'done') return;
-  if (status === 'released' || status === 'failed') {
-    throw storeUnavailable(key, cause, 'the handler ran, its result was not stored, the claim is released');
-  }
-  throw notCommitted(key, status, doubt);
+  if (status === 'released' || status === 'failed') throw verdict.released();
+  throw notCommitted(terms.key, status, verdict.doubt);
 }
 
 /**
@@ -149,42 +171,4 @@ function notCommitted(key: string, status: 'lost' | 'gone' | 'broken', doubt: bo
   if (status === 'gone' && doubt) return outcomeUnknown(key, undefined);
   const how = status === 'lost' ? 'Another attempt took over' : 'The record is gone';
   return new LeaseLostError(`${how}: nothing of this attempt was applied`, { key });
-}
-
-export function brokenRecord(key: string): BrokenRecordError {
-  return new BrokenRecordError('An earlier commit of this key broke off: look at its data, then `forget` it', { key });
-}
-
-function outcomeUnknown(key: string, cause: ExchangeError | undefined): OutcomeUnknownError {
-  const why = cause ? 'Redis did not answer' : 'the record is gone, and the connection had dropped meanwhile';
-  return new OutcomeUnknownError(
-    `The commit may or may not have happened: ${why}. A later call with the key settles it`,
-    { key, cause },
-  );
-}
-
-const REFUSALS: Record<string, string> = {
-  OOM: 'Redis is out of memory (`maxmemory`)',
-  READONLY: 'Redis is a read-only replica',
-  NOPERM: 'the Redis user lacks a permission',
-  NOAUTH: 'the connection is not authenticated',
-  MISCONF: 'Redis refuses writes since it cannot persist them',
-  NOREPLICAS: 'Redis refuses writes for want of replicas',
-  LOADING: 'Redis is loading its data',
-  BUSY: 'Redis is busy with a script',
-  MASTERDOWN: 'the replica has lost its primary',
-  CLUSTERDOWN: 'the cluster is down',
-  TRYAGAIN: 'a slot is being moved',
-};
-
-/** Nothing was applied: says which refusal it was, and what stands. */
-export function storeUnavailable(
-  key: string | undefined,
-  cause: ExchangeError | undefined,
-  stands: string,
-): StoreUnavailableError {
-  const why = cause?.code
-    ? (REFUSALS[cause.code] ?? `Redis answered ${cause.code}`)
-    : (cause?.message ?? 'Redis did not answer');
-  return new StoreUnavailableError(`${why.replace(/^./, (first) => first.toUpperCase())}: ${stands}`, { key, cause });
 }

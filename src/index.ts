@@ -2,14 +2,29 @@
 export { type Codec, type CodecContext, type JsonCodec, type JsonForm, json, type Stored } from './codec.js';
 export { Dedup } from './dedup.js';
 export type { Duration } from './duration.js';
+export type {
+  Conditions,
+  EffectFloat,
+  EffectInteger,
+  EffectKey,
+  EffectScore,
+  Effects,
+  EffectValue,
+  ScoreBound,
+} from './effects/effects.js';
+export type { Reply } from './effects/replies.js';
 export {
   AttemptsExhaustedError,
   BrokenRecordError,
   ClosedError,
   CodecError,
+  ConditionFailedError,
+  CrossSlotError,
   DedupError,
   type DedupErrorCode,
   type DedupErrorsByCode,
+  EffectRejectedError,
+  type EffectRejectedReason,
   FingerprintMismatchError,
   InProgressError,
   InvalidKeyError,
@@ -21,10 +36,21 @@ export {
   type StoredFailure,
   StoredFailureError,
   StoreUnavailableError,
+  TxClosedError,
   UnsafeServerError,
 } from './errors.js';
 export type { DedupEvents, KeyEvent, LeaseLostReason } from './events.js';
-export { type DedupOptions, type ErrorPolicy, type OnceOptions, RETENTION } from './options.js';
-export type { Handler, OnceContext, Outcome, RecordInfo } from './outcome.js';
+export { type ApplyOptions, type DedupOptions, type ErrorPolicy, type OnceOptions, RETENTION } from './options.js';
+export type {
+  Applied,
+  ApplyEntry,
+  ApplyOutcome,
+  BatchOutcome,
+  BatchSpec,
+  Handler,
+  OnceContext,
+  Outcome,
+  RecordInfo,
+} from './outcome.js';
 export type { CheckName, ServerCheck, ServerReport } from './redis/check.js';
 export type { RedisConnection } from './redis/connection.js';

@@ -44,6 +44,15 @@ export function recordKey(prefix: string, key: string, slot: string | undefined)
   return slot === undefined ? path : `{${slot}}:${path}`;
 }
 
+/**
+ * Is this the key of a record, or another of the library's own, whatever its scope and slot?
+ *
+ * @param namespace escaped
+ */
+export function isRecordKey(redisKey: string, namespace: string): boolean {
+  return redisKey.replace(/^\{[^{}]*\}:/, '').startsWith(`${namespace}:`);
+}
+
 /** @throws InvalidKeyError for what is no usable key */
 export function checkKey(key: unknown, maxKeyBytes: number): asserts key is string {
   if (typeof key !== 'string') throw new InvalidKeyError(`Expected the key to be a string, got ${given(key)}`);

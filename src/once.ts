@@ -2,18 +2,9 @@
 import { Attempt, type AttemptTerms } from './attempt.js';
 import { claim, giveBack, ownerTerms } from './claim.js';
 import { monotonicMs } from './clock.js';
-import {
-  AttemptsExhaustedError,
-  ClosedError,
-  CodecError,
-  FingerprintMismatchError,
-  InProgressError,
-  type StoredFailure,
-  StoredFailureError,
-} from './errors.js';
+import { ClosedError, CodecError, InvalidOptionError, type StoredFailure, StoredFailureError } from './errors.js';
 import { decodeResult, encodeResult, execute } from './execute.js';
 import { readFailure } from './failure.js';
-import { brokenRecord, storeUnavailable } from './finish.js';
 import type { Flight } from './flight.js';
 import type { CallSettings } from './options.js';
 import type { Handler, Outcome } from './outcome.js';
@@ -22,6 +13,14 @@ import { ExchangeError } from './redis/connection.js';
 import type { ScriptReply } from './redis/scripts.js';
 import { onAbort } from './signals.js';
 import { newToken } from './token.js';
+import {
+  attemptsExhausted,
+  brokenRecord,
+  fingerprintMismatch,
+  inProgress,
+  storeUnavailable,
+  unreadable,
+} from './verdicts.js';
 import { Wait } from './wait.js';
 
 /** One call, checked. */
@@ -35,6 +34,11 @@ export interface Call {
 
 /** A waiter outlasts the lease of a holder that died by this much. */
 const WAIT_BEYOND_LEASE_MS = 5_000;
+
+/** How long a call waits for another attempt, in ms. */
+export function waitMsOf({ leaseMs, waitTimeoutMs = leaseMs + WAIT_BEYOND_LEASE_MS }: CallSettings): number {
+  return waitTimeoutMs;
+}
 
 /** Runs the handler once per key, or tells what another call came to. */
 export async function runOnce(parts: Parts, call: Call): Promise<Outcome<unknown>> {
@@ -147,7 +151,11 @@ class Life {
           token = newToken();
           break;
         case 'mismatch':
-          throw new FingerprintMismatchError('The key was used with another fingerprint', { key: call.key });
+          throw fingerprintMismatch(call.key);
+        case 'other_kind':
+          throw new InvalidOptionError('Expected the key to be one of `once`, got one that `apply` has used', {
+            key: call.key,
+          });
         case 'unreadable':
           throw unreadable(call.key);
       }
@@ -172,9 +180,8 @@ class Life {
 
   /** When this call gives up waiting, counted from the first time that it asks. */
   #waitDeadline(): number {
-    const { leaseMs, waitTimeoutMs = leaseMs + WAIT_BEYOND_LEASE_MS } = this.call.settings;
     this.#waitStartedAt ??= monotonicMs();
-    return this.#waitStartedAt + waitTimeoutMs;
+    return this.#waitStartedAt + waitMsOf(this.call.settings);
   }
 
   #endWait(): void {
@@ -218,10 +225,8 @@ class Life {
           failure,
         });
       }
-      case 'exhausted': {
-        const attempts = answer.failures;
-        throw new AttemptsExhaustedError(`${attempts} attempts did not complete (maxAttempts)`, { key, attempts });
-      }
+      case 'exhausted':
+        throw attemptsExhausted(key, answer.failures);
       case 'broken':
         throw brokenRecord(key);
       case 'unavailable':
@@ -242,7 +247,9 @@ class Life {
     const attempt = new Attempt({ ...terms, ...times }, () => {});
     const unlisten = onAbort(settings.signal, (reason) => attempt.interrupt(reason));
     try {
-      const value = await parts.whileRunning(attempt, () => attempt.run(call.handler));
+      const recorder = parts.recorder(call);
+      recorder.close('bypassed');
+      const value = await parts.whileRunning(attempt, () => attempt.run(call.handler, recorder));
       const result = encodeResult(parts, call, value);
       return { status: 'bypassed', value: decodeResult(call, result), attempt: 1, waitedMs: this.#waitedMs };
     } finally {
@@ -258,13 +265,4 @@ function readStored(key: string, bytes: Buffer): StoredFailure {
   } catch (cause) {
     throw new CodecError('The stored failure cannot be read', { key, cause });
   }
-}
-
-function inProgress(key: string, leaseEndsAt: number): InProgressError {
-  const retryAfterMs = Math.max(0, Math.ceil(leaseEndsAt - monotonicMs()));
-  return new InProgressError('Another attempt holds the key', { key, retryAfterMs });
-}
-
-export function unreadable(key: string): CodecError {
-  return new CodecError('What is stored under the key is no record of a layout that this version knows', { key });
 }

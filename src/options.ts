@@ -53,11 +53,22 @@ export interface OnceOptions<C extends Codec | undefined = undefined> {
   onError?: ErrorPolicy | ((error: unknown) => ErrorPolicy) | undefined;
   /** After that many attempts that crashed, lost their lease or were released, the key fails for good. Default: no limit. */
   maxAttempts?: number | undefined;
+  /**
+   * How often a call whose `tx.require` did not hold runs its handler again, under the same claim. Conflicts never count
+   * as attempts. Default 0.
+   */
+  conflictRetries?: number | undefined;
   /** After that long the lease is renewed no more and `signal` aborts. 100 ms to 7 d. Default `'1h'`. */
   maxRunTime?: Duration | undefined;
   /** How results become bytes. Default: JSON. */
   codec?: C | undefined;
 }
+
+/** What an `apply` may set. */
+export type ApplyOptions = Pick<
+  OnceOptions,
+  'fingerprint' | 'slot' | 'signal' | 'retention' | 'onInProgress' | 'waitTimeout' | 'maxAttempts'
+>;
 
 /** What a Dedup is made with. */
 export interface DedupOptions<C extends Codec = JsonCodec>
@@ -90,6 +101,7 @@ export interface CallSettings {
   readonly onError: ErrorPolicy | ((error: unknown) => ErrorPolicy);
   /** 0 without a limit. */
   readonly maxAttempts: number;
+  readonly conflictRetries: number;
   readonly maxRunTimeMs: number;
   readonly codec: Codec;
 }
@@ -120,6 +132,7 @@ const CALL_RULES: { [K in keyof OnceOptions]-?: { setting: keyof CallSettings; r
   waitTimeout: { setting: 'waitTimeoutMs', rule: duration(0, 7 * DAY) },
   onError: { setting: 'onError', rule: errorPolicy },
   maxAttempts: { setting: 'maxAttempts', rule: wholeNumber(1, 1_000_000_000) },
+  conflictRetries: { setting: 'conflictRetries', rule: wholeNumber(0, 10_000) },
   maxRunTime: { setting: 'maxRunTimeMs', rule: duration(100, 7 * DAY) },
   codec: { setting: 'codec', rule: codecOption },
 };
@@ -146,6 +159,7 @@ const CALL_DEFAULTS: CallSettings = {
   waitTimeoutMs: undefined,
   onError: 'release',
   maxAttempts: 0,
+  conflictRetries: 0,
   maxRunTimeMs: HOUR,
   codec: json as JsonCodec,
 };
@@ -159,6 +173,16 @@ const DEDUP_DEFAULTS: DedupSettings = {
   maxKeyBytes: 512,
   allowEviction: false,
 };
+
+const APPLY_OPTIONS: readonly (keyof OnceOptions)[] = [
+  'fingerprint',
+  'slot',
+  'signal',
+  'retention',
+  'onInProgress',
+  'waitTimeout',
+  'maxAttempts',
+] satisfies (keyof ApplyOptions)[];
 
 const PER_CALL_ONLY = ['fingerprint', 'slot', 'signal'];
 
@@ -210,6 +234,22 @@ export function readOnceOptions(
   outer: CallSettings,
 ): CallSettings {
   return options === undefined ? outer : readEntries(definedEntries('options', options), outer);
+}
+
+/**
+ * The options of an `apply` over those of its view.
+ *
+ * @throws InvalidOptionError naming the first option that is wrong
+ */
+export function readApplyOptions(options: ApplyOptions | undefined, outer: CallSettings): CallSettings {
+  const entries = definedEntries('options', options);
+  const other = entries.find(([name]) => !APPLY_OPTIONS.includes(name as keyof OnceOptions));
+  if (other) {
+    throw new InvalidOptionError(
+      `\`${other[0]}\` is not an option of \`apply\`. It takes: ${APPLY_OPTIONS.join(', ')}`,
+    );
+  }
+  return readEntries(entries, outer);
 }
 
 function readEntries(entries: [string, unknown][], outer: CallSettings): CallSettings {

@@ -2,6 +2,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Attempt } from './attempt.js';
 import { monotonicMs } from './clock.js';
+import { Recorder } from './effects/recorder.js';
 import { ClosedError, InProgressError, InvalidOptionError } from './errors.js';
 import { type EventSubject, Events } from './events.js';
 import { Flights } from './flight.js';
@@ -41,6 +42,7 @@ export class Parts {
   readonly events = new Events();
   /** The epoch of the connection whose server was found fit, or reported. */
   checkedEpoch = -1;
+  readonly #namespace: string;
   readonly #closing = new AbortController();
   readonly #running = new Set<Attempt>();
   #calls = 0;
@@ -59,14 +61,18 @@ export class Parts {
     }
     this.connection = Connection.of(redis);
     checkKeyPrefix(this.connection.keyPrefix);
+    this.#namespace = escapePart(settings.namespace);
     this.scripts = new Scripts(this.connection, settings.redisTimeoutMs);
-    this.hints = new Hints(
-      this.connection,
-      settings.hints === 'pubsub' ? `${escapePart(settings.namespace)}::hints` : '',
-    );
+    this.hints = new Hints(this.connection, settings.hints === 'pubsub' ? `${this.#namespace}::hints` : '');
     this.heartbeat = new Heartbeat(this.scripts, (lease, code) => {
       this.events.emit('storeError', this.subject(lease), { operation: 'renew', code });
     });
+  }
+
+  /** A `tx` for the call of a key. */
+  recorder({ key, redisKey }: { key: string; redisKey: string }): Recorder {
+    const { keyPrefix, isCluster } = this.connection;
+    return new Recorder({ key, redisKey, namespace: this.#namespace, keyPrefix, isCluster });
   }
 
   subject({ key, redisKey }: { key: string; redisKey: string }): EventSubject {

@@ -1,12 +1,11 @@
 /** Looking at a key's record, and removing it; looking at the server. */
 import { ClosedError, InProgressError, OutcomeUnknownError } from './errors.js';
-import { storeUnavailable } from './finish.js';
-import { unreadable } from './once.js';
 import type { RecordInfo } from './outcome.js';
 import type { Parts } from './parts.js';
 import { checkServer, type ServerReport } from './redis/check.js';
 import { ExchangeError } from './redis/connection.js';
 import type { ScriptArgs, ScriptName, ScriptReply } from './redis/scripts.js';
+import { storeUnavailable, unreadable } from './verdicts.js';
 
 interface Subject {
   readonly key: string;

@@ -167,7 +167,15 @@ async function permissions(scripts: Scripts, probeKey: string): Promise<ServerCh
     const { fields } = await scripts.call('claim', probeKey, claim);
     const [, fence, born] = fields.map(String) as [string, string, string];
     await scripts.call('renew', probeKey, { token, fence, lease_ms: leaseMs, ttl_ms: ttlMs });
-    await scripts.call('commit', probeKey, { token, fence, born, retention_ms: ttlMs, channel: '', result: '' });
+    await scripts.call('commit', probeKey, {
+      token,
+      fence,
+      born,
+      run: 0,
+      retention_ms: ttlMs,
+      channel: '',
+      result: '',
+    });
     await scripts.call('inspect', probeKey, {});
     await scripts.call('forget', probeKey, { force: '1' });
     return { name: 'permissions', level: 'ok', detail: 'all scripts run' };

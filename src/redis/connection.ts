@@ -57,10 +57,12 @@ export class ExchangeError extends Error {
   }
 }
 
+type ScriptingArgument = string | number | Buffer | readonly (string | number | Buffer)[];
+
 /** Typed by neither ioredis 5 nor 6, and there in both; `callBuffer` fails there with auto-pipelining. */
 interface Scripting {
-  evalshaBuffer(...args: (string | Buffer | number)[]): Promise<unknown>;
-  evalBuffer(...args: (string | Buffer | number)[]): Promise<unknown>;
+  evalshaBuffer(...args: ScriptingArgument[]): Promise<unknown>;
+  evalBuffer(...args: ScriptingArgument[]): Promise<unknown>;
 }
 
 export type ScriptText = (typeof SCRIPTS)[keyof typeof SCRIPTS];
@@ -121,8 +123,8 @@ export class Connection {
    */
   async run(
     script: ScriptText,
-    keys: string[],
-    args: (string | number | Buffer)[],
+    keys: readonly (string | Buffer)[],
+    args: readonly (string | number | Buffer)[],
     deadline: number,
   ): Promise<ScriptAnswer> {
     if (this.redis.status !== 'ready') await this.#ready(deadline);
@@ -130,7 +132,8 @@ export class Connection {
     const sentAt = monotonicMs();
     const steady = () => !this.isCluster && this.epoch === epoch;
     const redis = this.redis as unknown as Scripting;
-    const rest = [keys.length, ...keys, ...args];
+    // Nested, as ioredis takes them: a call's arguments proper are limited by the stack.
+    const rest = [keys.length, keys, args] as const;
     try {
       try {
         const reply = await withDeadline(redis.evalshaBuffer(script.sha1, ...rest), deadline);

@@ -1,10 +1,22 @@
-/** One typed call a script: named arguments in, a status and its fields out. */
+/** One typed call a script: named arguments in, a status and its fields out. Calls of one tick share an exchange. */
 import { monotonicMs } from '../clock.js';
 import { type Connection, ExchangeError } from './connection.js';
 import { SCRIPTS, type Statuses } from './scripts.generated.js';
 
 export type ScriptName = keyof typeof SCRIPTS;
 export type ScriptArgs<N extends ScriptName> = Record<(typeof SCRIPTS)[N]['args'][number], string | number | Buffer>;
+
+/** Keys and words of an entry's own, for a script that takes effects; lua/lib/effects.lua reads them. */
+export interface EffectList {
+  readonly keys: readonly (string | Buffer)[];
+  /** One letter a key. */
+  readonly plan: string;
+  readonly words: readonly (string | Buffer)[];
+  /** Its time grows with the data: it shares no script call with others, which would wait for it. */
+  readonly alone: boolean;
+}
+
+export const NO_EFFECTS: EffectList = { keys: [], plan: '', words: [], alone: false };
 
 /** One entry's answer. */
 export interface ScriptReply<N extends ScriptName> {
@@ -19,13 +31,26 @@ export interface ScriptReply<N extends ScriptName> {
 export interface ScriptCall<N extends ScriptName> {
   readonly redisKey: string;
   readonly args: ScriptArgs<N>;
+  readonly effects?: EffectList;
+}
+
+type Answer<N extends ScriptName> = ScriptReply<N> | ExchangeError;
+
+interface Queued {
+  readonly call: ScriptCall<ScriptName>;
+  readonly deadline: number;
+  readonly answer: (answer: Answer<ScriptName>) => void;
 }
 
 /** A list is bounded, so that no call of others waits long behind it. */
 const LONGEST_LIST = 128;
+const LARGEST_LIST_BYTES = 256 * 1024;
 const PAUSE_MS = 20;
 
 export class Scripts {
+  /** Calls of this tick, by script. */
+  readonly #queues = new Map<ScriptName, Queued[]>();
+
   constructor(
     readonly connection: Connection,
     private readonly redisTimeoutMs: number,
@@ -35,20 +60,19 @@ export class Scripts {
    * Runs one call. A refusal that passes by itself, and a connection that dropped, are tried again until the deadline:
    * every script may be sent again. `forget` alone is not, since it might remove what came since.
    *
-   * @param deadline on the monotonic clock; `redisTimeout` from now where it is not given
+   * @param options `deadline` on the monotonic clock, `redisTimeout` from now where it is not given
    * @throws ExchangeError when there is no answer, or a refusal
    */
   async call<N extends ScriptName>(
     name: N,
     redisKey: string,
     args: ScriptArgs<N>,
-    deadline = this.deadline(),
+    { deadline = this.deadline(), effects = NO_EFFECTS }: { deadline?: number; effects?: EffectList } = {},
   ): Promise<ScriptReply<N>> {
     // A copy that may have run before the one that answers: what was steady about the answer is not steady of the call.
     let earlier: { sentAt: number } | undefined;
     for (;;) {
-      const [answer] = await this.#send(name, [{ redisKey, args }], deadline);
-      const reply = answer as ScriptReply<N> | ExchangeError;
+      const reply = await this.#enqueue(name, { redisKey, args, effects }, deadline);
       if (!(reply instanceof ExchangeError)) return earlier ? { ...reply, ...earlier, steady: false } : reply;
       if (reply.failure === 'unknown') earlier ??= { sentAt: reply.sentAt };
       const again =
@@ -59,19 +83,15 @@ export class Scripts {
   }
 
   /**
-   * Runs independent calls together. Answers stand in the order of the calls; one's failure is no other's. In Cluster
-   * each key goes by itself, since a list may hold one slot only. Where a list fails as a whole, as by one key that the
-   * user may not touch, its entries are sought singly.
+   * Runs independent calls together. Answers stand in the order of the calls; one's failure is no other's. Where a list
+   * fails as a whole, as by one key that the user may not touch, its entries are sought singly.
    */
   async callMany<N extends ScriptName>(
     name: N,
     calls: readonly ScriptCall<N>[],
     deadline = this.deadline(),
-  ): Promise<(ScriptReply<N> | ExchangeError)[]> {
-    const size = this.connection.isCluster ? 1 : LONGEST_LIST;
-    const lists: ScriptCall<N>[][] = [];
-    for (let at = 0; at < calls.length; at += size) lists.push(calls.slice(at, at + size));
-    const replies = await Promise.all(lists.map((list) => this.#sendList(name, list, deadline)));
+  ): Promise<Answer<N>[]> {
+    const replies = await Promise.all(this.#lists(calls).map((list) => this.#sendList(name, list, deadline)));
     return replies.flat();
   }
 
@@ -80,11 +100,58 @@ export class Scripts {
     return monotonicMs() + this.redisTimeoutMs;
   }
 
-  async #sendList<N extends ScriptName>(
-    name: N,
-    list: ScriptCall<N>[],
-    deadline: number,
-  ): Promise<(ScriptReply<N> | ExchangeError)[]> {
+  /** Waits for no time: the calls that the same tick makes are sent together at its end. */
+  #enqueue<N extends ScriptName>(name: N, call: ScriptCall<N>, deadline: number): Promise<Answer<N>> {
+    return new Promise((resolve) => {
+      const queued = { call, deadline, answer: resolve } as unknown as Queued;
+      const queue = this.#queues.get(name);
+      if (queue) {
+        queue.push(queued);
+        return;
+      }
+      this.#queues.set(name, [queued]);
+      queueMicrotask(() => void this.#flush(name));
+    });
+  }
+
+  async #flush(name: ScriptName): Promise<void> {
+    const queue = this.#queues.get(name) as Queued[];
+    this.#queues.delete(name);
+    // The nearest deadline holds for all: a call that has longer asks again.
+    const deadline = Math.min(...queue.map((queued) => queued.deadline));
+    const answers = await this.callMany(
+      name,
+      queue.map(({ call }) => call),
+      deadline,
+    );
+    queue.forEach(({ answer }, index) => {
+      answer(answers[index] as Answer<ScriptName>);
+    });
+  }
+
+  /**
+   * The calls in their order, cut into lists. In Cluster each key goes by itself, since a list may hold one slot only.
+   */
+  #lists<N extends ScriptName>(calls: readonly ScriptCall<N>[]): ScriptCall<N>[][] {
+    const lists: ScriptCall<N>[][] = [];
+    let room = 0;
+    let bytes = 0;
+    for (const call of calls) {
+      const size = bytesOf(call);
+      const alone = this.connection.isCluster || call.effects?.alone === true;
+      if (room === 0 || alone || bytes + size > LARGEST_LIST_BYTES) {
+        lists.push([]);
+        room = alone ? 1 : LONGEST_LIST;
+        bytes = 0;
+      }
+      lists.at(-1)?.push(call);
+      room -= 1;
+      bytes += size;
+    }
+    return lists;
+  }
+
+  async #sendList<N extends ScriptName>(name: N, list: ScriptCall<N>[], deadline: number): Promise<Answer<N>[]> {
     const replies = await this.#send(name, list, deadline);
     const whole = list.length > 1 && replies.every((reply) => reply instanceof ExchangeError && reply.ofWholeList);
     if (!whole || (replies[0] as ExchangeError).code === null) return replies;
@@ -92,20 +159,21 @@ export class Scripts {
   }
 
   /** An answer or a failure for each call. */
-  async #send<N extends ScriptName>(
-    name: N,
-    list: readonly ScriptCall<N>[],
-    deadline: number,
-  ): Promise<(ScriptReply<N> | ExchangeError)[]> {
+  async #send<N extends ScriptName>(name: N, list: readonly ScriptCall<N>[], deadline: number): Promise<Answer<N>[]> {
     const script = SCRIPTS[name];
     const names = script.args as readonly (keyof ScriptArgs<N>)[];
+    const keys: (string | Buffer)[] = [];
+    const args: (string | number | Buffer)[] = [];
+    for (const { redisKey, args: own, effects = NO_EFFECTS } of list) {
+      keys.push(redisKey);
+      for (const arg of names) args.push(own[arg]);
+      if (!script.effects) continue;
+      for (const key of effects.keys) keys.push(key);
+      args.push(effects.plan, effects.words.length);
+      for (const word of effects.words) args.push(word);
+    }
     try {
-      const { entries, steady, sentAt } = await this.connection.run(
-        script,
-        list.map(({ redisKey }) => redisKey),
-        list.flatMap(({ args }) => names.map((arg) => args[arg])),
-        deadline,
-      );
+      const { entries, steady, sentAt } = await this.connection.run(script, keys, args, deadline);
       return entries.map(([status, ...fields]) => {
         const word = String(status) as Statuses[N];
         if (word !== 'refused') return { status: word as Exclude<Statuses[N], 'refused'>, fields, steady, sentAt };
@@ -117,4 +185,13 @@ export class Scripts {
       return list.map(() => error);
     }
   }
+}
+
+/** What a call brings to its list, nearly. */
+function bytesOf<N extends ScriptName>({ args, effects = NO_EFFECTS }: ScriptCall<N>): number {
+  let bytes = 0;
+  for (const value of [...Object.values<string | number | Buffer>(args), ...effects.words]) {
+    bytes += typeof value === 'number' ? 8 : 8 + value.length;
+  }
+  return bytes;
 }

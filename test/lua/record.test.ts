@@ -283,7 +283,7 @@ describe('hints', () => {
     subscriber.on('message', (_channel, message) => messages.push(message));
     await subscriber.subscribe(channel);
     const { token, fence, born } = stage.a;
-    await stage.call('commit', { token, fence, born, retention_ms: RETENTION_MS, channel, result: '' });
+    await stage.call('commit', { token, fence, born, run: 0, retention_ms: RETENTION_MS, channel, result: '' });
     await stage.redis.publish(channel, 'the end');
     await until(() => messages.includes('the end'));
     expect(messages).toEqual(['the end']);

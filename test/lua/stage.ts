@@ -48,7 +48,7 @@ export class Stage {
   }
 
   commit({ token, fence, born }: Owner, result: string | Buffer = 'result'): Promise<ScriptReply<'commit'>> {
-    return this.call('commit', { token, fence, born, retention_ms: RETENTION_MS, channel: CHANNEL, result });
+    return this.call('commit', { token, fence, born, run: 0, retention_ms: RETENTION_MS, channel: CHANNEL, result });
   }
 
   settle({ token, fence, born }: Owner, changed: Partial<ScriptArgs<'settle'>> = {}): Promise<ScriptReply<'settle'>> {

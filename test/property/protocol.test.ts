@@ -238,7 +238,7 @@ async function play(steps: readonly Step[]): Promise<void> {
       message = {
         name: 'commit',
         key: one.key,
-        args: { ...own, retention_ms: 120_000, channel: '', result: id } as never,
+        args: { ...own, run: 0, retention_ms: 120_000, channel: '', result: id } as never,
         id,
       };
     } else {

@@ -1,0 +1,169 @@
+--[[
+Effects: conditions and writes of one entry, all of them or none.
+
+Redis rolls nothing back, so every write is checked against the data before the first is made. The check follows the
+list: what an earlier command makes of a key counts for the later ones. lib/follow.lua does that for one command.
+
+Words    per effect: name, type, number of its key among the entry's keys (0: none), number of arguments, arguments
+Names    lower case: a condition; upper case: a command, the first argument of which is the key
+           equals value | hash_equals field, value | exists | absent | version field, expected (raises it as well)
+           UNLINK has the numbers of its further keys as arguments, PUBLISH its channel
+Types    what the key must be: a type of Redis', "any" for a command that takes each, "none" for one without a key
+Plan     one letter a key: how much of its contents matters, see lib/follow.lua
+]]
+
+-- What the words say, each effect as a table.
+local function parse_effects(effects)
+  local list, at = {}, effects.first
+  while at <= effects.last do
+    local number, count = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+    list[#list + 1] = {
+      name = ARGV[at],
+      type = ARGV[at + 1],
+      number = number,
+      key = number > 0 and KEYS[effects.key + number] or nil,
+      first = at + 4,
+      last = at + 3 + count,
+    }
+    at = at + 4 + count
+  end
+  list.plan, list.key = effects.plan, effects.key
+  return list
+end
+
+-- A reply, or nil where the key is of another type.
+local function unless_wrong_type(reply)
+  if type(reply) == "table" and reply.err then
+    if string.find(reply.err, "WRONGTYPE", 1, true) then
+      return nil
+    end
+    error(reply)
+  end
+  return reply
+end
+
+local function holds(condition)
+  local name, data_key, first = condition.name, condition.key, condition.first
+  if name == "equals" then
+    return unless_wrong_type(redis.pcall("GET", data_key)) == ARGV[first]
+  end
+  if name == "hash_equals" then
+    return unless_wrong_type(redis.pcall("HGET", data_key, ARGV[first])) == ARGV[first + 1]
+  end
+  if name == "version" then
+    local version = unless_wrong_type(redis.pcall("HGET", data_key, ARGV[first]))
+    return version ~= nil and (version or "0") == ARGV[first + 1]
+  end
+  return (redis.call("EXISTS", data_key) == 1) == (name == "exists")
+end
+
+-- The number of the first condition that does not hold; nil where all do.
+local function find_conflict(list)
+  for index, effect in ipairs(list) do
+    if string.find(effect.name, "^%l") and not holds(effect) then
+      return string.format("%.0f", index)
+    end
+  end
+  return nil
+end
+
+-- What Redis is to be asked to do for an effect: a command, its key, and its arguments; nil for a mere condition.
+local function command_of(effect, list)
+  local name, data_key = effect.name, effect.key
+  if name == "version" then
+    return "HINCRBY", data_key, ARGV[effect.first], "1"
+  end
+  if string.find(name, "^%l") then
+    return nil
+  end
+  if name == "UNLINK" then
+    local keys = {}
+    for at = effect.first, effect.last do
+      keys[#keys + 1] = KEYS[list.key + tonumber(ARGV[at])]
+    end
+    return name, data_key, unpack(keys)
+  end
+  if data_key then
+    return name, data_key, unpack(ARGV, effect.first, effect.last)
+  end
+  return name, unpack(ARGV, effect.first, effect.last)
+end
+
+-- Why the server would refuse the command itself: it is renamed, or the user may not give it. Before 7.0 it cannot be asked.
+local function refusal_of(command, ...)
+  if not command or not redis.acl_check_cmd then
+    return nil
+  end
+  local known, allowed = pcall(redis.acl_check_cmd, command, ...)
+  if not known then
+    return "unknown_command"
+  end
+  return not allowed and "no_permission" or nil
+end
+
+-- The number of the first effect that could not be made, and why; nil where all can.
+local function find_rejected(list)
+  local data = {}
+  for index, effect in ipairs(list) do
+    local reason = refusal_of(command_of(effect, list)) or follow(data, list, effect)
+    if reason then
+      return string.format("%.0f", index), reason
+    end
+  end
+  return nil
+end
+
+-- A reply in RESP 2.
+local function encode_reply(reply)
+  local kind = type(reply)
+  if kind == "number" then
+    return string.format(":%.0f\r\n", reply)
+  end
+  if kind == "string" then
+    return "$" .. #reply .. "\r\n" .. reply .. "\r\n"
+  end
+  if kind == "boolean" then
+    return "$-1\r\n"
+  end
+  if reply.ok then
+    return "+" .. reply.ok .. "\r\n"
+  end
+  local parts = { "*" .. #reply .. "\r\n" }
+  for index, part in ipairs(reply) do
+    parts[index + 1] = encode_reply(part)
+  end
+  return table.concat(parts)
+end
+
+-- A reply, encoded. An integer past 2^53 has lost digits: the value is read back.
+local function encode_exactly(reply, effect)
+  local data_key = effect.key
+  if type(reply) ~= "number" or math.abs(reply) < 2 ^ 53 then
+    return encode_reply(reply)
+  end
+  if effect.name == "HINCRBY" then
+    return ":" .. redis.call("HGET", data_key, ARGV[effect.first]) .. "\r\n"
+  end
+  return ":" .. redis.call("GET", data_key) .. "\r\n"
+end
+
+-- Makes all writes. Returns the number of the one that failed and its error's code, if one did; whether one was made
+-- before it; and the replies, which are told apart by nobody but their caller.
+local function write_effects(list)
+  local replies, written = {}, false
+  for index, effect in ipairs(list) do
+    local effect_command = { command_of(effect, list) }
+    if effect_command[1] then
+      local ran, reply = pcall(redis.call, unpack(effect_command))
+      if not ran then
+        return string.format("%.0f", index), error_code(reply), written, ""
+      end
+      written = true
+      if effect.name ~= "version" then
+        local encoded, text = pcall(encode_exactly, reply, effect)
+        replies[#replies + 1] = encoded and text or encode_reply(reply)
+      end
+    end
+  end
+  return nil, nil, written, table.concat(replies)
+end

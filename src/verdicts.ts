@@ -1,0 +1,67 @@
+/** What a key stands at, or what became of an exchange, as the error that a caller gets. */
+import { monotonicMs } from './clock.js';
+import {
+  AttemptsExhaustedError,
+  BrokenRecordError,
+  CodecError,
+  FingerprintMismatchError,
+  InProgressError,
+  OutcomeUnknownError,
+  StoreUnavailableError,
+} from './errors.js';
+import type { ExchangeError } from './redis/connection.js';
+
+export function fingerprintMismatch(key: string): FingerprintMismatchError {
+  return new FingerprintMismatchError('The key was used with another fingerprint', { key });
+}
+
+export function attemptsExhausted(key: string, attempts: number): AttemptsExhaustedError {
+  return new AttemptsExhaustedError(`${attempts} attempts did not complete (maxAttempts)`, { key, attempts });
+}
+
+export function inProgress(key: string, leaseEndsAt: number): InProgressError {
+  const retryAfterMs = Math.max(0, Math.ceil(leaseEndsAt - monotonicMs()));
+  return new InProgressError('Another attempt holds the key', { key, retryAfterMs });
+}
+
+export function unreadable(key: string): CodecError {
+  return new CodecError('What is stored under the key is no record of a layout that this version knows', { key });
+}
+
+export function brokenRecord(key: string): BrokenRecordError {
+  return new BrokenRecordError('An earlier commit of this key broke off: look at its data, then `forget` it', { key });
+}
+
+export function outcomeUnknown(key: string, cause: ExchangeError | undefined): OutcomeUnknownError {
+  const why = cause ? 'Redis did not answer' : 'the record is gone, and the connection had dropped meanwhile';
+  return new OutcomeUnknownError(
+    `The commit may or may not have happened: ${why}. A later call with the key settles it`,
+    { key, cause },
+  );
+}
+
+const REFUSALS: Record<string, string> = {
+  OOM: 'Redis is out of memory (`maxmemory`)',
+  READONLY: 'Redis is a read-only replica',
+  NOPERM: 'the Redis user lacks a permission',
+  NOAUTH: 'the connection is not authenticated',
+  MISCONF: 'Redis refuses writes since it cannot persist them',
+  NOREPLICAS: 'Redis refuses writes for want of replicas',
+  LOADING: 'Redis is loading its data',
+  BUSY: 'Redis is busy with a script',
+  MASTERDOWN: 'the replica has lost its primary',
+  CLUSTERDOWN: 'the cluster is down',
+  TRYAGAIN: 'a slot is being moved',
+};
+
+/** Nothing was applied: says which refusal it was, and what stands. */
+export function storeUnavailable(
+  key: string | undefined,
+  cause: ExchangeError | undefined,
+  stands: string,
+): StoreUnavailableError {
+  const why = cause?.code
+    ? (REFUSALS[cause.code] ?? `Redis answered ${cause.code}`)
+    : (cause?.message ?? 'Redis did not answer');
+  return new StoreUnavailableError(`${why.replace(/^./, (first) => first.toUpperCase())}: ${stands}`, { key, cause });
+}
