@@ -18,9 +18,8 @@ export async function hasContainers(): Promise<boolean> {
 }
 
 /** @param args as on the server's command line: `['--appendonly', 'yes']` */
-export async function startContainer(args: readonly string[] = []): Promise<RedisServer> {
+export async function startContainer(image: string, args: readonly string[] = []): Promise<RedisServer> {
   const { GenericContainer, getContainerRuntimeClient, Wait } = await import('testcontainers');
-  const image = containerImage();
   const port = await freePort();
   const server = /valkey/.test(image) ? 'valkey-server' : 'redis-server';
   const container = await new GenericContainer(image)

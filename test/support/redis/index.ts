@@ -2,10 +2,12 @@
 import { access, constants } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { containerImage, hasContainers, startContainer } from './container.js';
-import { debianBinary } from './debian.js';
+import { debianBinary, suiteBinary } from './debian.js';
 import { type RedisServer, type ServerBinary, startBinary } from './server.js';
+import { SERVER_VERSIONS, type ServerVersion, SOURCES } from './versions.js';
 
 export type { RedisServer } from './server.js';
+export type { ServerVersion } from './versions.js';
 
 const NOTHING_FOUND =
   'No Redis was found and none could be fetched: install one (`apt-get install redis-server`, `brew install redis`, ' +
@@ -35,10 +37,11 @@ export async function plainRedis(): Promise<PlainRedis> {
  * A Redis of our own, to be configured, killed and started again; never `TEST_REDIS_URL`.
  *
  * @param args as on the server's command line: `['--appendonly', 'yes']`
+ * @param version of that version, whatever else is there; without it, the same as everybody's
  * @throws Error naming what to install, where there is none
  */
-export async function startRedis(args: readonly string[] = []): Promise<RedisServer> {
-  return (await findProvider()).start(args);
+export async function startRedis(args: readonly string[] = [], version?: ServerVersion): Promise<RedisServer> {
+  return (await (version ? providerOf(version) : findProvider())).start(args);
 }
 
 interface Provider {
@@ -54,16 +57,47 @@ function findProvider(): Promise<Provider> {
 }
 
 async function seekProvider(): Promise<Provider> {
-  const container: Provider = { origin: `a container of ${containerImage()}`, start: startContainer };
-  if (process.env.TEST_REDIS === 'containers') return container;
+  const wanted = process.env.TEST_REDIS;
+  if (wanted === 'containers') return ofImage(containerImage());
+  if (wanted) return providerOf(versionNamed(wanted));
   for (const name of ['redis-server', 'valkey-server']) {
     const command = await onPath(name);
     if (command) return ofBinary({ command }, `${name} on the PATH`);
   }
-  if (await hasContainers()) return container;
+  if (await hasContainers()) return ofImage(containerImage());
   const binary = await debianBinary();
   if (binary) return ofBinary(binary, "Debian's redis-server, unpacked into a cache folder");
   throw new Error(NOTHING_FOUND);
+}
+
+/** @throws Error naming the versions that there are */
+function versionNamed(name: string): ServerVersion {
+  const version = SERVER_VERSIONS.find((known) => known === name);
+  if (!version) throw new Error(`TEST_REDIS is ${name}, which is none of: containers, ${SERVER_VERSIONS.join(', ')}.`);
+  return version;
+}
+
+const ofVersion = new Map<ServerVersion, Promise<Provider>>();
+
+function providerOf(version: ServerVersion): Promise<Provider> {
+  const provider = ofVersion.get(version) ?? seekVersion(version);
+  ofVersion.set(version, provider);
+  return provider;
+}
+
+async function seekVersion(version: ServerVersion): Promise<Provider> {
+  const { command, image, suite } = SOURCES[version];
+  if (process.env.TEST_REDIS === 'containers' || (await hasContainers())) return ofImage(image);
+  try {
+    return ofBinary(await suiteBinary(suite, command), `${command} of Debian ${suite}, unpacked into a cache folder`);
+  } catch (cause) {
+    const message = `No ${version} could be had: start Docker (${image}), or run on Debian and let its packages be fetched.`;
+    throw new Error(message, { cause });
+  }
+}
+
+function ofImage(image: string): Provider {
+  return { origin: `a container of ${image}`, start: (args) => startContainer(image, args) };
 }
 
 function ofBinary(binary: ServerBinary, origin: string): Provider {

@@ -22,6 +22,8 @@ export interface RedisServer {
 /** How to run a server: a command and what its libraries need. */
 export interface ServerBinary {
   readonly command: string;
+  /** Before the server's own. */
+  readonly args?: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
 }
 
@@ -58,7 +60,7 @@ class BinaryServer implements RedisServer {
 
   async restart(): Promise<void> {
     const fixed = ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.folder, '--save', ''];
-    const child = spawn(this.binary.command, [...fixed, ...this.args], {
+    const child = spawn(this.binary.command, [...(this.binary.args ?? []), ...fixed, ...this.args], {
       env: { ...process.env, ...this.binary.env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
