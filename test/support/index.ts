@@ -1,8 +1,33 @@
 /** The test vocabulary: connections and Dedups that clean up after themselves, and sentences to expect with. */
 import { randomUUID } from 'node:crypto';
 import { type Cluster, Redis, type RedisOptions } from 'ioredis';
-import { expect, inject, onTestFinished } from 'vitest';
+import { beforeAll, describe, expect, inject, onTestFinished } from 'vitest';
 import { Dedup, type DedupErrorCode, type DedupOptions, isDedupError, type Outcome } from '../../src/index.js';
+import { type ServerVersion, startRedis } from './redis/index.js';
+
+const EACH_SERVER: readonly (readonly [on: string, version: ServerVersion | undefined])[] = [
+  ['the server at hand', undefined],
+  ['Redis 8.0', 'redis-8.0'],
+  ['Valkey 8.1', 'valkey-8.1'],
+];
+
+const FETCH_MS = 300_000;
+
+/** What may differ between versions, shown on the server at hand and on newer ones. */
+export function describeOnEachServer(what: string, tests: (version: ServerVersion | undefined, on: string) => void) {
+  describe.each(EACH_SERVER)(`${what}, on %s,`, (on, version) => {
+    // A machine's first start of a version fetches it, which may take longer than a test has.
+    beforeAll(async () => (await startRedis([], version)).stop(), FETCH_MS);
+    tests(version, on);
+  });
+}
+
+/** The URL of a Redis of the test's own, as of `startRedis`; ended with the test. */
+export async function ownRedis(args: readonly string[] = [], version?: ServerVersion): Promise<string> {
+  const server = await startRedis(args, version);
+  onTestFinished(() => server.stop());
+  return server.url;
+}
 
 /** A connection to the plain Redis, or to `url`; ended with the test. */
 export function connect(options: Omit<RedisOptions, 'replyMapping'> = {}, url: string = inject('redisUrl')): Redis {
