@@ -76,6 +76,8 @@ export interface ScriptAnswer {
   readonly sentAt: number;
 }
 
+const PAUSE_MS = 20;
+
 const connections = new WeakMap<RedisConnection, Connection>();
 
 export class Connection {
@@ -149,13 +151,21 @@ export class Connection {
   }
 
   /**
-   * Runs a plain command whose arguments are the library's own.
+   * Runs a plain command that only reads, whose arguments are the library's own. A refusal that passes by itself is
+   * asked again until the deadline.
    *
    * @throws ExchangeError as `run`
    */
   async command(name: string, args: string[], deadline: number): Promise<unknown> {
-    await this.#ready(deadline);
-    return this.within(this.redis.call(name, args), deadline);
+    for (;;) {
+      await this.#ready(deadline);
+      try {
+        return await this.within(this.redis.call(name, args), deadline);
+      } catch (error) {
+        if (!(error as ExchangeError).passes || monotonicMs() + PAUSE_MS >= deadline) throw error;
+        await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+      }
+    }
   }
 
   /**

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { type Cluster, Redis, type RedisOptions } from 'ioredis';
 import { beforeAll, describe, expect, inject, onTestFinished } from 'vitest';
 import { Dedup, type DedupErrorCode, type DedupOptions, isDedupError, type Outcome } from '../../src/index.js';
-import { type ServerVersion, startRedis } from './redis/index.js';
+import { type RedisServer, type ServerVersion, startRedis } from './redis/index.js';
 
 const EACH_SERVER: readonly (readonly [on: string, version: ServerVersion | undefined])[] = [
   ['the server at hand', undefined],
@@ -20,6 +20,13 @@ export function describeOnEachServer(what: string, tests: (version: ServerVersio
     beforeAll(async () => (await startRedis([], version)).stop(), FETCH_MS);
     tests(version, on);
   });
+}
+
+/** A server of the test's own, to be configured or killed; stopped with the test. */
+export async function ownServer(...args: string[]): Promise<RedisServer> {
+  const server = await startRedis(args);
+  onTestFinished(() => server.stop());
+  return server;
 }
 
 /** The URL of a Redis of the test's own, as of `startRedis`; ended with the test. */
@@ -105,6 +112,25 @@ export function expectRanOnce(outcomes: readonly Outcome<unknown>[]): void {
   expect(outcomes.filter(({ status }) => status === 'executed')).toHaveLength(1);
   expect(outcomes.filter(({ status }) => status === 'replayed')).toHaveLength(outcomes.length - 1);
   for (const { value } of outcomes) expect(value).toEqual(outcomes[0]?.value);
+}
+
+/**
+ * Holds a server with a script that does not end, until it answers BUSY: set its `lua-time-limit` low. Returns what kills
+ * the script.
+ */
+export async function holdByScript(url: string): Promise<() => Promise<void>> {
+  const [admin, hog] = [connect({}, url), connect({}, url)];
+  const ended = hog.eval('while true do end', 0).catch(() => {});
+  await until(() =>
+    admin.ping().then(
+      () => false,
+      ({ message }: Error) => message.startsWith('BUSY'),
+    ),
+  );
+  return async () => {
+    await admin.script('KILL');
+    await ended;
+  };
 }
 
 /** Every key in a namespace, as Redis has it. */
