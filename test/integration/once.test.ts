@@ -1,5 +1,6 @@
 /** The life of a call as its caller sees it. */
-import { describe, expect, test } from 'vitest';
+import { getEventListeners } from 'node:events';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import type { OnceContext } from '../../src/index.js';
 import {
   connect,
@@ -559,6 +560,10 @@ describe('bad input gets a named error and sends nothing', () => {
   });
 });
 
+function timersThatKeepUsAlive(): number {
+  return process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length;
+}
+
 describe('what is told', () => {
   test('as events: typed, without the key unless it is asked for, and a listener that throws affects nothing', async () => {
     const dedup = makeDedup({ namespace: `events-${Math.random()}` });
@@ -599,32 +604,45 @@ describe('what is told', () => {
     expect(told[1]?.[1].key).toBe('secret-key');
   });
 
-  test('1,000 parallel calls on one signal and one connection raise no warning and leave no listener', async () => {
-    const warnings: unknown[] = [];
-    const warn = (warning: unknown) => warnings.push(warning);
-    process.on('warning', warn);
-    const controller = new AbortController();
-    const redis = connect();
-    const dedups = Array.from({ length: 20 }, () => makeDedup({}, redis));
-    const listeners = new Set<unknown>();
-    const { signal } = controller;
-    const [add, remove] = [signal.addEventListener.bind(signal), signal.removeEventListener.bind(signal)];
-    signal.addEventListener = ((type: string, listener: never, options: never) => {
-      listeners.add(listener);
-      add(type, listener, options);
-    }) as never;
-    signal.removeEventListener = ((type: string, listener: never) => {
-      listeners.delete(listener);
-      remove(type, listener);
-    }) as never;
-    await Promise.all(
-      Array.from({ length: 1_000 }, (_, i) =>
-        dedups[i % 20]?.once(`k${i % 100}`, () => i, { signal: controller.signal }),
-      ),
-    );
-    await until(() => listeners.size === 0);
-    process.off('warning', warn);
-    expect(warnings).toEqual([]);
-    expect(redis.listenerCount('close')).toBeLessThan(5);
-  });
+  test.each(['pubsub', 'poll'] as const)(
+    '1,000 parallel calls on one signal, with hints by %s, raise no warning and leave no timer and no listener',
+    async (hints) => {
+      const warnings: Error[] = [];
+      const warn = (warning: Error) => warnings.push(warning);
+      process.on('warning', warn);
+      onTestFinished(() => {
+        process.off('warning', warn);
+      });
+      const [redis, beside] = [connect(), connect()];
+      const options = { namespace: freshNamespace(), hints };
+      const dedups = Array.from({ length: 20 }, () => makeDedup({ hints }, redis));
+      const [here, elsewhere] = [makeDedup(options, redis), makeDedup(options, beside)];
+      await Promise.all([redis, beside].map((connection) => connection.ping()));
+      await until(() => timersThatKeepUsAlive() === 0);
+      const { signal } = new AbortController();
+      const { handler, started, release } = heldHandler('held');
+      const held = elsewhere.once('held', handler, { signal });
+      await started;
+      const calls = [
+        // Many keys, some of them met by others at the same time in other namespaces.
+        ...Array.from({ length: 600 }, (_, i) => dedups[i % 20]?.once(`k${i % 100}`, () => i, { signal })),
+        // One key: a leader and those who follow it, and a leader that waits for another connection.
+        ...Array.from({ length: 200 }, () => here.once('one', () => 'one', { signal })),
+        ...Array.from({ length: 200 }, () => here.once('held', () => 'never', { signal })),
+      ];
+      expect(getEventListeners(signal, 'abort')).toHaveLength(1);
+      await Promise.all(calls.slice(0, 800));
+      // The leader that waits has opened its subscriber.
+      const subscribers = async () => (await beside.pubsub('NUMSUB', `${options.namespace}::hints`))[1] as number;
+      if (hints === 'pubsub') await until(async () => (await subscribers()) > 0);
+      release();
+      await Promise.all([held, ...calls]);
+      expect(getEventListeners(signal, 'abort')).toEqual([]);
+      await until(() => timersThatKeepUsAlive() === 0);
+      expect(redis.listenerCount('close')).toBeLessThan(5);
+      await Promise.all([...dedups, here, elsewhere].map((dedup) => dedup.close()));
+      await until(() => timersThatKeepUsAlive() === 0);
+      expect(warnings).toEqual([]);
+    },
+  );
 });

@@ -35,9 +35,19 @@ test('so do 30 keys at once', async () => {
   }
 });
 
-test('a program that ends its own connections ends by itself', async () => {
-  const worker = new Worker('ends', { url: inject('redisUrl'), namespace: freshNamespace() });
+/** The library's own connection and timers, were they to keep a process alive, would do so for 30 s. */
+const AT_ONCE_MS = 10_000;
+
+test.each([
+  ['closes its Dedups and ends its own connections', true],
+  ['only ends its own connections', false],
+])('a program that %s ends by itself', async (_what, closes) => {
+  const worker = new Worker('ends', { url: inject('redisUrl'), namespace: freshNamespace(), closes });
   expect(await worker.next()).toEqual(['held', 'held', 1]);
+  const closedAt = performance.now();
   expect(await worker.exited).toEqual({ code: 0, signal: null });
+  const ms = performance.now() - closedAt;
+  console.log(`ended ${ms.toFixed(0)} ms after its last word`);
+  expect(ms).toBeLessThan(AT_ONCE_MS);
   expect(worker.stderr).toBe('');
 });

@@ -1,8 +1,13 @@
-/** Runs some calls, one of which waits for a holder of another connection, then ends its own connections and nothing else. */
+/** Runs some calls, one of which waits for a holder of another connection, then ends what it is told to and nothing else. */
 import { Redis } from 'ioredis';
 import { Dedup } from '../../../src/index.js';
 
-const { url, namespace } = JSON.parse(process.argv[2] as string) as { url: string; namespace: string };
+const { url, namespace, closes } = JSON.parse(process.argv[2] as string) as {
+  url: string;
+  namespace: string;
+  /** Its Dedups before its connections; else its connections alone. */
+  closes: boolean;
+};
 const [redis, holder] = [new Redis(url), new Redis(url)];
 const [dedup, other] = [redis, holder].map((connection) => new Dedup(connection, { namespace })) as [Dedup, Dedup];
 
@@ -24,6 +29,7 @@ while ((await redis.pubsub('NUMSUB', `${namespace}::hints`))[1] === 0)
   await new Promise((resolve) => setTimeout(resolve, 2));
 release('held');
 const values = [...(await Promise.all([held, waiting])), plain];
+if (closes) await Promise.all([dedup.close(), other.close()]);
 await Promise.all([redis.quit(), holder.quit()]);
 process.send?.(values);
 process.disconnect();
