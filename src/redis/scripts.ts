@@ -84,7 +84,8 @@ export class Scripts {
 
   /**
    * Runs independent calls together. Answers stand in the order of the calls; one's failure is no other's. Where a list
-   * fails as a whole, as by one key that the user may not touch, its entries are sought singly.
+   * is refused as a whole, as by one key that the user may not touch, its entries are sought singly; not where the server
+   * is busy, or does not answer.
    */
   async callMany<N extends ScriptName>(
     name: N,
@@ -153,8 +154,8 @@ export class Scripts {
 
   async #sendList<N extends ScriptName>(name: N, list: ScriptCall<N>[], deadline: number): Promise<Answer<N>[]> {
     const replies = await this.#send(name, list, deadline);
-    const whole = list.length > 1 && replies.every((reply) => reply instanceof ExchangeError && reply.ofWholeList);
-    if (!whole || (replies[0] as ExchangeError).code === null) return replies;
+    const whole = replies.every((reply) => reply instanceof ExchangeError && reply.ofWholeList && !reply.passes);
+    if (!whole || list.length === 1) return replies;
     return (await Promise.all(list.map((call) => this.#send(name, [call], deadline)))).flat();
   }
 
