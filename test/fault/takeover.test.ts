@@ -1,11 +1,11 @@
 /** Holders that die, freeze, block or hang, as processes of their own, and who takes over from them. */
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { Dedup } from '../../src/index.js';
+import { Dedup, type DedupOptions, type RecordInfo } from '../../src/index.js';
 import { SCRIPTS } from '../../src/redis/scripts.generated.js';
-import { freshNamespace, gate, until } from '../support/index.js';
+import { connect, expectCode, freshNamespace, gate, until } from '../support/index.js';
 import { Worker } from '../support/processes.js';
-import { FaultProxy } from '../support/proxy.js';
+import { type Fate, FaultProxy, type ProxiedCommand } from '../support/proxy.js';
 import { type RedisServer, startRedis } from '../support/redis/index.js';
 
 const LEASE_MS = 600;
@@ -26,19 +26,52 @@ afterAll(async () => {
   await server.stop();
 });
 
+/** Polls of those who wait are no further apart. */
+const LONGEST_POLL_MS = 1_000;
+/** Where docs/protocol.md has the end of the lease in a record. */
+const LEASE_OFFSET = 30;
+
+/** Sets the end of a record's lease, as if its time had passed. Returns it in ms since 1970. */
+async function endLeaseIn(redis: Redis, redisKey: string, ms: number): Promise<number> {
+  const [seconds, micros] = (await redis.time()).map(Number) as [number, number];
+  const end = Math.floor(seconds * 1_000 + micros / 1_000) + ms;
+  const bytes = Buffer.alloc(6);
+  bytes.writeUIntBE(end, 0, 6);
+  await redis.setrange(redisKey, LEASE_OFFSET, bytes);
+  return end;
+}
+
 /** A holder behind the proxy, and a caller beside it. */
-function stage(holderOptions: object = {}): { holder: Worker; dedup: Dedup } {
+function stage(
+  holderArgs: object = {},
+  options: DedupOptions = { lease: LEASE_MS },
+): { holder: Worker; dedup: Dedup; namespace: string } {
   const namespace = freshNamespace();
   const redis = new Redis(server.url);
-  const dedup = new Dedup(redis, { namespace, lease: LEASE_MS });
+  const dedup = new Dedup(redis, { namespace, ...options });
   onTestFinished(async () => {
     await dedup.close({ drain: 0 });
     redis.disconnect();
   });
-  return { holder: new Worker('holder', { url: proxy.url, namespace, lease: LEASE_MS, ...holderOptions }), dedup };
+  return { holder: new Worker('holder', { url: proxy.url, namespace, options, ...holderArgs }), dedup, namespace };
 }
 
 describe('a holder killed by SIGKILL', () => {
+  test('before its claim arrived: the next call runs at once, on attempt 1', async () => {
+    const arrived = gate();
+    proxy.fate = ({ script }) => {
+      if (script !== 'claim') return 'pass';
+      arrived.open();
+      return 'lose request';
+    };
+    const { holder, dedup } = stage();
+    await arrived.opened;
+    holder.kill('SIGKILL');
+    await holder.exited;
+    const outcome = await dedup.run('k', ({ attempt }) => attempt, { onInProgress: 'throw' });
+    expect(outcome).toMatchObject({ status: 'executed', value: 1 });
+  });
+
   test('after its claim was run and before it knew: the next call finishes on attempt 2', async () => {
     const arrived = gate();
     proxy.fate = ({ script }) => {
@@ -92,6 +125,57 @@ describe('a holder killed by SIGKILL', () => {
     const outcome = await dedup.run('k', () => ({ by: 'nobody' }));
     expect(outcome).toMatchObject({ status: 'replayed', attempt: 1, value: { by: 'holder', attempt: 1 } });
   });
+
+  test('after the release of its failure arrived: the next call runs at once, on attempt 2', async () => {
+    proxy.fate = ({ script }) => (script === 'settle' ? 'lose reply' : 'pass');
+    const { holder, dedup } = stage({ fails: true });
+    await holder.next();
+    holder.tell({ go: true });
+    await until(async () => (await dedup.inspect('k'))?.state === 'released');
+    holder.kill('SIGKILL');
+    await holder.exited;
+    const outcome = await dedup.run('k', ({ attempt }) => attempt, { onInProgress: 'throw' });
+    expect(outcome).toMatchObject({ status: 'executed', value: 2 });
+  });
+
+  // Of the 30 s of the default lease, most are taken off on the server: what is left is waited for.
+  test.each<[string, ProxiedCommand['script'], Fate]>([
+    ['after its claim was run and before it knew', 'claim', 'lose reply'],
+    ['in its handler', undefined, 'pass'],
+    ['before its commit arrived', 'commit', 'lose request'],
+    ['before the release of its failure arrived', 'settle', 'lose request'],
+  ])(
+    'under default options, %s: one who waits finishes on attempt 2, one poll after the lease',
+    async (_when, script, fate) => {
+      const arrived = gate();
+      proxy.fate = (command) => {
+        if (script === undefined || command.script !== script) return 'pass';
+        arrived.open();
+        return fate;
+      };
+      const { holder, dedup, namespace } = stage({ fails: script === 'settle' }, {});
+      if (script !== 'claim') await holder.next();
+      if (script === 'commit' || script === 'settle') holder.tell({ go: true });
+      if (script !== undefined) await arrived.opened;
+      await until(async () => (await dedup.inspect('k'))?.state === 'in_progress');
+      holder.kill('SIGKILL');
+      await holder.exited;
+      const { redisKey, leaseRemainingMs } = (await dedup.inspect('k')) as RecordInfo;
+      expect(leaseRemainingMs).toBeGreaterThan(LONGEST_POLL_MS * 10);
+      await expectCode(
+        dedup.run('k', () => 0, { onInProgress: 'throw' }),
+        'IN_PROGRESS',
+      );
+      const waiting = dedup.run('k', ({ attempt }) => attempt);
+      const redis = connect({}, server.url);
+      await until(async () => ((await redis.pubsub('NUMSUB', `${namespace}::hints`))[1] as number) > 0);
+      const leaseEndsAt = await endLeaseIn(redis, redisKey, 300);
+      expect(await waiting).toMatchObject({ status: 'executed', value: 2 });
+      console.log(`took over ${Date.now() - leaseEndsAt} ms after the lease had ended`);
+      // The wait was one of a poll, not one of the lease that the holder had been given.
+      expect((await waiting).waitedMs).toBeLessThan(leaseRemainingMs as number);
+    },
+  );
 });
 
 describe('a zombie', () => {

@@ -1,15 +1,16 @@
 /** Holds a key until it is told otherwise; says what it does, so that the test can end it at every step of its life. */
 import { Redis } from 'ioredis';
-import { Dedup } from '../../../src/index.js';
+import { Dedup, type DedupOptions } from '../../../src/index.js';
 
-const { url, namespace, lease, blockMs } = JSON.parse(process.argv[2] as string) as {
+const { url, namespace, options, blockMs, fails } = JSON.parse(process.argv[2] as string) as {
   url: string;
   namespace: string;
-  lease: number;
+  options: DedupOptions;
   blockMs?: number;
+  fails?: boolean;
 };
 const redis = new Redis(url);
-const dedup = new Dedup(redis, { namespace, lease, hints: 'poll' });
+const dedup = new Dedup(redis, { namespace, ...options });
 const told = new Promise<void>((resolve) => process.once('message', () => resolve()));
 
 try {
@@ -23,6 +24,7 @@ try {
     }
     await told;
     process.send?.({ aborted: context.signal.aborted });
+    if (fails) throw new Error('fails');
     return { by: 'holder', attempt };
   });
   process.send?.({ outcome });
