@@ -92,16 +92,14 @@ local function look_at(data_key, plan)
     state.known = true
     if kind == "hash" then
       read_hash(state, data_key)
+      -- Fields that have expired may not be told.
+      state.type = state.count > 0 and kind or "none"
     elseif kind == "set" then
       read_set(state, data_key)
     elseif kind == "zset" then
       read_zset(state, data_key)
     elseif kind == "list" then
       read_list(state, data_key)
-    end
-    -- Fields of a hash that have expired are not told.
-    if state.count == 0 then
-      state.type = "none"
     end
   end
   return state
@@ -176,7 +174,8 @@ local function are_whole_opcodes(value)
   return registers == 16384
 end
 
-local function is_hyperloglog(value)
+-- Whether PFADD may fail on a damaged one depends on the elements, and without any only the header counts.
+local function is_hyperloglog(value, has_elements)
   if not value or string.sub(value, 1, 4) ~= "HYLL" or #value < 16 then
     return false
   end
@@ -184,7 +183,7 @@ local function is_hyperloglog(value)
   if encoding == 0 then
     return #value == 12304
   end
-  return encoding == 1 and are_whole_opcodes(value)
+  return encoding == 1 and (not has_elements or are_whole_opcodes(value))
 end
 
 -- Is the time past, so that the key is gone at once? Never where that is in doubt.
@@ -218,7 +217,7 @@ local function set_value(state, value, length)
   state.float, state.hyperloglog = nil, nil
 end
 
-local function follow_string(state, command, first)
+local function follow_string(state, command, first, last)
   local value, length = state.value, state.length
   if state.type == "none" then
     value, length = "", 0
@@ -252,11 +251,13 @@ local function follow_string(state, command, first)
     return set_value(state, short and with_bit(value, offset, tonumber(ARGV[first + 1])), new_length)
   end
   if command == "PFADD" then
-    if state.type ~= "none" and not state.hyperloglog and not is_hyperloglog(value) then
+    if state.type ~= "none" and not state.hyperloglog and not is_hyperloglog(value, first <= last) then
       return "not_a_hyperloglog"
     end
-    set_value(state, nil, LONGEST_VALUE)
-    state.hyperloglog = true
+    if first <= last or state.type == "none" then
+      set_value(state, nil, LONGEST_VALUE)
+      state.hyperloglog = true
+    end
     return nil
   end
   if command == "INCRBYFLOAT" then
@@ -617,7 +618,7 @@ local function follow_typed(state, kind, command, first, last)
     return "wrong_type"
   end
   if kind == "string" then
-    return follow_string(state, command, first)
+    return follow_string(state, command, first, last)
   end
   if kind == "stream" then
     return follow_stream(state, command, first)
