@@ -8,7 +8,8 @@ Words    per effect: name, type, number of its key among the entry's keys (0: no
 Names    lower case: a condition; upper case: a command, the first argument of which is the key
            equals value | hash_equals field, value | exists | absent | version field, expected (raises it as well)
            UNLINK has the numbers of its further keys as arguments, PUBLISH its channel
-Types    what the key must be: a type of Redis', "any" for a command that takes each, "none" for one without a key
+Types    what the key must be for the write: a type of Redis', "any" for a command that takes each, "none" where there is
+         no write, or no key
 Plan     one letter a key: how much of its contents matters, see lib/follow.lua
 ]]
 

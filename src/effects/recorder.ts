@@ -57,11 +57,11 @@ export class Recorder {
   constructor(terms: RecorderTerms) {
     this.#terms = terms;
     this.#require = {
-      equals: (key, value) => this.#condition('equals', 'any', [key], ['the value', value]),
+      equals: (key, value) => this.#condition('equals', 'none', [key], ['the value', value]),
       hashEquals: (key, field, value) =>
-        this.#condition('hash_equals', 'any', [key], ['the field', field], ['the value', value]),
-      exists: (key) => this.#condition('exists', 'any', [key]),
-      absent: (key) => this.#condition('absent', 'any', [key]),
+        this.#condition('hash_equals', 'none', [key], ['the field', field], ['the value', value]),
+      exists: (key) => this.#condition('exists', 'none', [key]),
+      absent: (key) => this.#condition('absent', 'none', [key]),
       version: (key, field, expected) => {
         const version = integer({ call: 'tx.require.version' }, 'the version', expected);
         return this.#condition('version', 'hash', [key], ['the field', field], ['the version', version]);
@@ -119,7 +119,7 @@ export class Recorder {
 
   #condition(
     name: 'equals' | 'hash_equals' | 'exists' | 'absent' | 'version',
-    type: 'any' | 'hash',
+    type: 'none' | 'hash',
     [key]: [unknown],
     ...args: [what: string, value: unknown][]
   ): Effects {

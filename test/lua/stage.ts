@@ -2,7 +2,13 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import { Connection } from '../../src/redis/connection.js';
-import { type ScriptArgs, type ScriptName, type ScriptReply, Scripts } from '../../src/redis/scripts.js';
+import {
+  type EffectList,
+  type ScriptArgs,
+  type ScriptName,
+  type ScriptReply,
+  Scripts,
+} from '../../src/redis/scripts.js';
 import { connect, until } from '../support/index.js';
 
 /** What a claim was answered: what its owner says in commit, renew and settle. */
@@ -26,8 +32,8 @@ export class Stage {
   /** The next to claim, where there is one. */
   b: Owner = { token: randomBytes(16), fence: 2, born: 2 };
 
-  async call<N extends ScriptName>(name: N, args: ScriptArgs<N>): Promise<ScriptReply<N>> {
-    return this.#scripts.call(name, this.key, args);
+  async call<N extends ScriptName>(name: N, args: ScriptArgs<N>, effects?: EffectList): Promise<ScriptReply<N>> {
+    return this.#scripts.call(name, this.key, args, effects ? { effects } : {});
   }
 
   claim(token: Buffer, changed: Partial<ScriptArgs<'claim'>> = {}): Promise<ScriptReply<'claim'>> {

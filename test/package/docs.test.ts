@@ -22,7 +22,10 @@ declare global {
   const dedup: library.Dedup;
   const id: string;
   const message: { id: string };
-  const order: { id: string; cents: number };
+  const messages: { id: string }[];
+  const order: { id: string; cents: number; sku: string; count: number };
+  const payment: { id: string; cents: number };
+  const edit: { id: string; document: string; ifMatch: string; body: string };
   const request: { headers: Record<string, string>; body: { amount: number } };
   const controller: AbortController;
   function handle(): Promise<{ done: true }>;

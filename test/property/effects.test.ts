@@ -194,7 +194,7 @@ const call = (place: string, [name, key, ...args]: Command): [string, (string | 
 /** What plain Redis answers to each, one by one, up to the first that it refuses. */
 async function plainly(redis: Redis, place: string, commands: readonly Command[]) {
   const pipeline = redis.pipeline();
-  for (const command of commands) pipeline.call(...call(place, command));
+  for (const command of commands) pipeline.call(...(call(place, command) as [string, string[]]));
   const results = (await pipeline.exec()) as [Error | null, unknown][];
   const failed = results.findIndex(([error]) => error !== null);
   return { failed, error: results[failed]?.[0], replies: results.map(([, reply]) => reply) };
@@ -211,7 +211,7 @@ async function contents(redis: Redis, place: string): Promise<unknown[]> {
         string: async () => (await redis.getBuffer(key))?.toString('base64'),
         hash: () => redis.hgetall(key),
         set: async () => (await redis.smembers(key)).sort(),
-        zset: () => redis.zrange(key, 0, -1, 'WITHSCORES'),
+        zset: () => redis.call('zrange', key, '0', '-1', 'WITHSCORES'),
         list: () => redis.lrange(key, 0, -1),
         // Ids of their moment differ.
         stream: async () =>

@@ -1,0 +1,387 @@
+import { Redis } from 'ioredis';
+import { describe, expect, test } from 'vitest';
+import { type Effects, type Reply, TxClosedError } from '../../src/index.js';
+import { connect, expectCode, freshNamespace, gate, makeDedup, ownRedis } from '../support/index.js';
+
+/** A Dedup, its connection, and data keys of the test's own. */
+function world() {
+  const redis = connect();
+  const place = freshNamespace();
+  return { redis, dedup: makeDedup({}, redis), at: (name: string) => `data-${place}:${name}` };
+}
+
+describe('the writes of a handler', () => {
+  test('are not seen before it has returned, and with its record after', async () => {
+    const { redis, dedup, at } = world();
+    const [written, hold] = [gate(), gate()];
+    const call = dedup.once('key', async ({ tx }) => {
+      tx.set(at('a'), 1).rpush(at('b'), 'x', 'y');
+      written.open();
+      await hold.opened;
+      return 'done';
+    });
+    await written.opened;
+    expect(await redis.exists(at('a'), at('b'))).toBe(0);
+    hold.open();
+    expect(await call).toBe('done');
+    expect(await redis.get(at('a'))).toBe('1');
+    expect(await redis.lrange(at('b'), 0, -1)).toEqual(['x', 'y']);
+    expect((await dedup.inspect('key'))?.state).toBe('completed');
+  });
+
+  test('leave no trace where it throws, and are made by the next attempt once', async () => {
+    const { redis, dedup, at } = world();
+    const handler = ({ tx, attempt }: { tx: Effects; attempt: number }) => {
+      tx.incr(at('n'));
+      if (attempt === 1) throw new Error('no');
+    };
+    await expect(dedup.once('key', handler)).rejects.toThrow('no');
+    expect(await redis.exists(at('n'))).toBe(0);
+    await dedup.once('key', handler);
+    await dedup.once('key', handler);
+    expect(await redis.get(at('n'))).toBe('1');
+  });
+
+  test('are all left out where one of them cannot succeed, and the error says which', async () => {
+    const { redis, dedup, at } = world();
+    await redis.set(at('text'), 'abc');
+    const error = await expectCode(
+      dedup.once('key', ({ tx }) => void tx.set(at('other'), 1).incr(at('text')).incr(at('other'))),
+      'EFFECT_REJECTED',
+    );
+    expect(error).toMatchObject({ index: 1, command: 'incr', reason: 'not_an_integer', retryable: false, key: 'key' });
+    expect(await redis.exists(at('other'))).toBe(0);
+    expect((await dedup.inspect('key'))?.state).toBe('released');
+    expect(await dedup.once('key', ({ attempt }) => attempt)).toBe(2);
+  });
+
+  test('that were rejected count as failed attempts', async () => {
+    const { redis, dedup, at } = world();
+    await redis.set(at('text'), 'abc');
+    const call = () => dedup.once('key', ({ tx }) => void tx.incr(at('text')), { maxAttempts: 2 });
+    await expectCode(call(), 'EFFECT_REJECTED');
+    await expectCode(call(), 'EFFECT_REJECTED');
+    expect((await expectCode(call(), 'ATTEMPTS_EXHAUSTED')).attempts).toBe(2);
+  });
+
+  test('replace a key of another type after DEL', async () => {
+    const { redis, dedup, at } = world();
+    await redis.hset(at('key'), 'f', 1);
+    await dedup.once('key', ({ tx }) => void tx.del(at('key')).rpush(at('key'), 'a'));
+    expect(await redis.lrange(at('key'), 0, -1)).toEqual(['a']);
+  });
+
+  test('are closed with the handler: what it left running adds nothing', async () => {
+    const { redis, dedup, at } = world();
+    let kept: Effects | undefined;
+    await dedup.once('key', ({ tx }) => {
+      kept = tx;
+    });
+    expect(() => kept?.set(at('a'), 1)).toThrow(TxClosedError);
+    expect(() => kept?.require).toThrow(TxClosedError);
+    expect(await redis.exists(at('a'))).toBe(0);
+  });
+
+  test('cannot be made without Redis: a bypassed handler that touches tx is told so', async () => {
+    const redis = new Redis({ port: 1, lazyConnect: true, retryStrategy: () => null });
+    redis.on('error', () => {});
+    const dedup = makeDedup({ onStoreFailure: 'proceed', redisTimeout: 200 }, redis);
+    expect((await dedup.run('key', () => 'without')).status).toBe('bypassed');
+    await expectCode(
+      dedup.once('key', ({ tx }) => void tx.set('a', 1)),
+      'STORE_UNAVAILABLE',
+    );
+  });
+
+  test('of a user who may not give one of them are all refused', async () => {
+    const url = await ownRedis([]);
+    const [admin, user] = [connect({}, url), connect({ username: 'shop', password: 'pw' }, url)];
+    await admin.call('ACL', ['SETUSER', 'shop', 'on', '>pw', '~*', '&*', '+@all', '-lpush']);
+    const error = await expectCode(
+      makeDedup({}, user).once('key', ({ tx }) => void tx.set('a', 1).lpush('b', 1)),
+      'EFFECT_REJECTED',
+    );
+    expect(error).toMatchObject({ index: 1, reason: 'no_permission' });
+    expect(await admin.exists('a', 'b')).toBe(0);
+  });
+
+  test('of a command that the server does not know are all refused', async () => {
+    const url = await ownRedis(['--rename-command', 'LPUSH', 'XLPUSH']);
+    const redis = connect({}, url);
+    const error = await expectCode(
+      makeDedup({}, redis).once('key', ({ tx }) => void tx.set('a', 1).lpush('b', 1)),
+      'EFFECT_REJECTED',
+    );
+    expect(error).toMatchObject({ index: 1, reason: 'unknown_command' });
+    expect(await redis.exists('a')).toBe(0);
+  });
+
+  test('find memory full after their claim and are made all the same', async () => {
+    const redis = connect({}, await ownRedis([]));
+    const dedup = makeDedup({}, redis);
+    await dedup.once('key', async ({ tx }) => {
+      tx.set('a', 1).rpush('b', 'x');
+      await redis.config('SET', 'maxmemory', '1');
+    });
+    expect(await redis.get('a')).toBe('1');
+    await expectCode(
+      dedup.apply('other', (tx) => void tx.set('c', 1)),
+      'STORE_UNAVAILABLE',
+    );
+    expect(await redis.exists('c')).toBe(0);
+  });
+});
+
+describe('a condition', () => {
+  test.each<[name: string, holds: boolean, condition: (tx: Effects, at: (name: string) => string) => unknown]>([
+    ['equals what is there', true, (tx, at) => tx.require.equals(at('s'), 'v')],
+    ['equals something else', false, (tx, at) => tx.require.equals(at('s'), 'w')],
+    ['equals of a missing key', false, (tx, at) => tx.require.equals(at('-'), '')],
+    ['equals of another type', false, (tx, at) => tx.require.equals(at('h'), 'v')],
+    ['hashEquals what is there', true, (tx, at) => tx.require.hashEquals(at('h'), 'f', '5')],
+    ['hashEquals something else', false, (tx, at) => tx.require.hashEquals(at('h'), 'f', '6')],
+    ['hashEquals of a missing field', false, (tx, at) => tx.require.hashEquals(at('h'), '-', '')],
+    ['hashEquals of another type', false, (tx, at) => tx.require.hashEquals(at('s'), 'f', 'v')],
+    ['exists', true, (tx, at) => tx.require.exists(at('s'))],
+    ['exists of a missing key', false, (tx, at) => tx.require.exists(at('-'))],
+    ['absent', true, (tx, at) => tx.require.absent(at('-'))],
+    ['absent of a key that is there', false, (tx, at) => tx.require.absent(at('h'))],
+    ['version that is there', true, (tx, at) => tx.require.version(at('h'), 'f', 5)],
+    ['version that is another', false, (tx, at) => tx.require.version(at('h'), 'f', 4)],
+    ['version 0 of a missing key', true, (tx, at) => tx.require.version(at('-'), 'f', 0)],
+    ['version of another type', false, (tx, at) => tx.require.version(at('s'), 'f', 0)],
+  ])('%s: %s', async (_name, holds, condition) => {
+    const { redis, dedup, at } = world();
+    await redis.set(at('s'), 'v');
+    await redis.hset(at('h'), 'f', 5);
+    const write = (tx: Effects) => {
+      tx.require.exists(at('s'));
+      // Written before: conditions are read on the data as they were.
+      tx.set(at('new'), 1);
+      condition(tx, at);
+    };
+    const calls = { once: () => dedup.once('a', ({ tx }) => write(tx)), apply: () => dedup.apply('b', write) };
+    for (const call of Object.values(calls)) {
+      await redis.hset(at('h'), 'f', 5);
+      await redis.del(at('new'), at('-'));
+      if (holds) await call();
+      else {
+        const error = await expectCode(call(), 'CONDITION_FAILED');
+        expect(error).toMatchObject({ index: 1, retryable: true });
+      }
+      expect(await redis.exists(at('new'))).toBe(holds ? 1 : 0);
+    }
+    for (const key of ['a', 'b']) expect((await dedup.inspect(key))?.state).toBe(holds ? 'completed' : 'released');
+  });
+
+  test('version raises the version with the writes, from 1 where there was none', async () => {
+    const { redis, dedup, at } = world();
+    for (const expected of [0, 1, '2', 3n]) {
+      await dedup.once(
+        `edit ${expected}`,
+        ({ tx }) => void tx.require.version(at('doc'), 'v', expected).hset(at('doc'), 'body', 'x'),
+      );
+    }
+    expect(await redis.hget(at('doc'), 'v')).toBe('4');
+    const { replies } = await dedup.apply('apply', (tx) => void tx.require.version(at('doc'), 'v', 4).incr(at('n')));
+    expect(replies).toEqual([1]);
+  });
+
+  test('that fails runs the handler again with conflictRetries: the same attempt and fence, and no attempt is counted', async () => {
+    const { redis, dedup, at } = world();
+    await redis.set(at('n'), 0);
+    const seen: { attempt: number; fence: number }[] = [];
+    const result = await dedup.once(
+      'key',
+      async ({ tx, attempt, fence }) => {
+        seen.push({ attempt, fence });
+        const old = Number(await redis.get(at('n')));
+        if (seen.length < 3) await redis.incr(at('n'));
+        tx.require.equals(at('n'), old).set(at('n'), old + 100);
+        return old;
+      },
+      { conflictRetries: 2, maxAttempts: 1 },
+    );
+    expect(result).toBe(2);
+    expect(seen).toHaveLength(3);
+    expect(new Set(seen.map((run) => JSON.stringify(run))).size).toBe(1);
+    expect(await redis.get(at('n'))).toBe('102');
+  });
+
+  test('that goes on failing is told after as many runs, and the call may be made again', async () => {
+    const { redis, dedup, at } = world();
+    let runs = 0;
+    const call = () =>
+      dedup.once(
+        'key',
+        ({ tx }) => {
+          runs += 1;
+          tx.require.exists(at('a'));
+        },
+        { conflictRetries: 3, maxAttempts: 1 },
+      );
+    await expectCode(call(), 'CONDITION_FAILED');
+    expect(runs).toBe(4);
+    await redis.set(at('a'), 1);
+    await call();
+  });
+});
+
+describe('apply', () => {
+  test('makes its writes once, and gives the same replies to all', async () => {
+    const { redis, dedup, at } = world();
+    const write = (tx: Effects) =>
+      void tx
+        .incr(at('n'))
+        .set(at('s'), 'v')
+        .incrbyfloat(at('f'), 0.5)
+        .xadd(at('x'), 'NOMKSTREAM', '*', 'f', 'v')
+        .del(at('s'), at('none'))
+        .incrby(at('n'), '9223372036854775806')
+        .hset(at('h'), { a: 1, b: Buffer.from([0, 255]) })
+        .hincrby(at('h'), 'a', '9007199254740993');
+    const first = await dedup.apply<[number, string, string, null, number, number, number, number]>('key', write);
+    const replies = [1, 'OK', '0.5', null, 1, 2 ** 63, 2, 9007199254740994] satisfies Reply[];
+    expect(first).toEqual({ status: 'executed', replies, attempt: 1 });
+    expect(await dedup.apply('key', write)).toEqual({ status: 'replayed', replies, attempt: 1 });
+    expect(await redis.get(at('n'))).toBe('9223372036854775807');
+  });
+
+  test('that was rejected leaves a released record, and the next one is attempt 2', async () => {
+    const { redis, dedup, at } = world();
+    await redis.set(at('n'), 'x');
+    await expectCode(
+      dedup.apply('key', (tx) => void tx.incr(at('n'))),
+      'EFFECT_REJECTED',
+    );
+    expect(await dedup.inspect('key')).toMatchObject({ state: 'released', attempt: 1 });
+    await redis.del(at('n'));
+    expect(await dedup.apply('key', (tx) => void tx.incr(at('n')))).toMatchObject({ status: 'executed', attempt: 2 });
+  });
+
+  test('and once never share a key; apply waits for a running handler before it says so', async () => {
+    const { dedup, at } = world();
+    await dedup.apply('applied', (tx) => void tx.incr(at('n')));
+    await expectCode(
+      dedup.once('applied', () => 1),
+      'INVALID_OPTION',
+    );
+    await dedup.once('ran', () => 1);
+    await expectCode(
+      dedup.apply('ran', (tx) => void tx.incr(at('n'))),
+      'INVALID_OPTION',
+    );
+    const [started, hold] = [gate(), gate()];
+    const running = dedup.once('runs', () => {
+      started.open();
+      return hold.opened;
+    });
+    await started.opened;
+    await expectCode(
+      dedup.apply('runs', (tx) => void tx.incr(at('n')), { onInProgress: 'throw' }),
+      'IN_PROGRESS',
+    );
+    const waits = expectCode(
+      dedup.apply('runs', (tx) => void tx.incr(at('n'))),
+      'INVALID_OPTION',
+    );
+    hold.open();
+    await running;
+    await waits;
+  });
+
+  test('with another fingerprint is refused, whatever became of the first', async () => {
+    const { redis, dedup, at } = world();
+    await dedup.apply('key', (tx) => void tx.incr(at('n')), { fingerprint: { a: 1 } });
+    await expectCode(
+      dedup.apply('key', (tx) => void tx.incr(at('n')), { fingerprint: { a: 2 } }),
+      'FINGERPRINT_MISMATCH',
+    );
+    await expectCode(
+      dedup.apply('key', (tx) => void tx.incr(at('n'))),
+      'FINGERPRINT_MISMATCH',
+    );
+    expect(await redis.get(at('n'))).toBe('1');
+  });
+
+  test('takes no promise, no option of once, and no call from inside its key', async () => {
+    const { dedup, at } = world();
+    await expectCode(dedup.apply('a', (async (tx: Effects) => void tx.incr(at('n'))) as never), 'INVALID_OPTION');
+    await expectCode(
+      dedup.apply('a', () => {}, { lease: '1s' } as never),
+      'INVALID_OPTION',
+    );
+    await expectCode(
+      dedup.once('b', () => dedup.apply('b', (tx) => void tx.incr(at('n')))),
+      'IN_PROGRESS',
+    );
+  });
+});
+
+describe('many calls', () => {
+  test('of applyMany stand in their order, fail alone, and run once for a key', async () => {
+    const { redis, dedup, at } = world();
+    await redis.set(at('text'), 'x');
+    const outcomes = await dedup.applyMany([
+      { key: 'a', write: (tx) => void tx.incr(at('n')) },
+      { key: 'b', write: (tx) => void tx.incr(at('text')) },
+      { key: 'a', write: (tx) => void tx.incr(at('n')) },
+      {
+        key: 'c',
+        write: () => {
+          throw new Error('mine');
+        },
+      },
+      { key: '', write: (tx) => void tx.incr(at('n')) },
+    ]);
+    expect(outcomes.map(({ key, status }) => [key, status])).toEqual([
+      ['a', 'executed'],
+      ['b', 'failed'],
+      ['a', 'replayed'],
+      ['c', 'failed'],
+      ['', 'failed'],
+    ]);
+    expect(await redis.get(at('n'))).toBe('1');
+  });
+
+  test('of onceMany stand in their order, fail alone, run once for a key, and no more handlers at a time than allowed', async () => {
+    const { dedup } = world();
+    let [running, most] = [0, 0];
+    const items = ['a', 'b', 'a', 'bad', 'c', 'd', 'e', ''];
+    const outcomes = await dedup.onceMany(items, {
+      key: (item) => item,
+      concurrency: 2,
+      handler: async (item, { key }) => {
+        running += 1;
+        most = Math.max(most, running);
+        await new Promise((resolve) => setImmediate(resolve));
+        running -= 1;
+        if (item === 'bad') throw new Error('mine');
+        return key.toUpperCase();
+      },
+    });
+    expect(
+      outcomes.map((outcome) => [outcome.item, outcome.status, 'value' in outcome ? outcome.value : null]),
+    ).toEqual([
+      ['a', 'executed', 'A'],
+      ['b', 'executed', 'B'],
+      ['a', 'replayed', 'A'],
+      ['bad', 'failed', null],
+      ['c', 'executed', 'C'],
+      ['d', 'executed', 'D'],
+      ['e', 'executed', 'E'],
+      ['', 'failed', null],
+    ]);
+    expect(most).toBe(2);
+  });
+
+  test('with a spec or entries that are wrong are refused as a whole', async () => {
+    const { dedup } = world();
+    const spec = { key: String, handler: () => 1 };
+    await expectCode(dedup.onceMany(1 as never, spec), 'INVALID_OPTION');
+    await expectCode(dedup.onceMany([1], { ...spec, concurrency: 0 }), 'INVALID_OPTION');
+    await expectCode(dedup.onceMany([1], { ...spec, handler: 1 } as never), 'INVALID_OPTION');
+    await expectCode(dedup.onceMany([1], { ...spec, other: 1 } as never), 'INVALID_OPTION');
+    await expectCode(dedup.applyMany([null] as never), 'INVALID_OPTION');
+  });
+});
