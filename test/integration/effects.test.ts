@@ -10,6 +10,8 @@ function world() {
   return { redis, dedup: makeDedup({}, redis), at: (name: string) => `data-${place}:${name}` };
 }
 
+const numbers = (count: number) => Array.from({ length: count }, (_, at) => String(at + 1)) as [string, ...string[]];
+
 describe('the writes of a handler', () => {
   test('are not seen before it has returned, and with its record after', async () => {
     const { redis, dedup, at } = world();
@@ -63,6 +65,38 @@ describe('the writes of a handler', () => {
     await expectCode(call(), 'EFFECT_REJECTED');
     expect((await expectCode(call(), 'ATTEMPTS_EXHAUSTED')).attempts).toBe(2);
   });
+
+  test.each<
+    [string, (redis: Redis, key: string, count: number) => Promise<unknown>, (tx: Effects, key: string) => Effects]
+  >([
+    [
+      'hash',
+      (redis, key, count) => redis.hset(key, Object.fromEntries(numbers(count).map((n) => [n, n]))),
+      (tx, key) => tx.hdel(key, ...numbers(1_001)),
+    ],
+    ['set', (redis, key, count) => redis.sadd(key, ...numbers(count)), (tx, key) => tx.srem(key, ...numbers(1_001))],
+    [
+      'zset',
+      (redis, key, count) => redis.zadd(key, ...numbers(count).flatMap((n) => [n, n])),
+      (tx, key) => tx.zremrangebyrank(key, 0, -1),
+    ],
+    ['list', (redis, key, count) => redis.rpush(key, ...numbers(count)), (tx, key) => tx.ltrim(key, 1, 0)],
+  ])(
+    'of several types follow a %s to its last element, where it has no more than 1,000',
+    async (_type, fill, empty) => {
+      const { redis, dedup, at } = world();
+      await fill(redis, at('large'), 1_001);
+      const other = dedup.once(
+        'large',
+        ({ tx }) => void empty(tx, at('large')).set(at('a'), 1).append(at('large'), 'x'),
+      );
+      expect(await expectCode(other, 'EFFECT_REJECTED')).toMatchObject({ index: 0, reason: 'too_large' });
+      expect(await redis.exists(at('a'))).toBe(0);
+      await fill(redis, at('small'), 1_000);
+      await dedup.once('small', ({ tx }) => void empty(tx, at('small')).append(at('small'), 'x'));
+      expect(await redis.get(at('small'))).toBe('x');
+    },
+  );
 
   test('replace a key of another type after DEL', async () => {
     const { redis, dedup, at } = world();
