@@ -21,6 +21,8 @@ local LEAST_LIMIT = 1048576
 -- SET with a time that is past by less may or may not find the key expired: servers take different clocks.
 local CLOCK_DOUBT_MS = 500
 local LARGEST_FLOAT = 1e308
+-- Redis reads no float of more characters.
+local LONGEST_FLOAT = 5120
 local LAST_HALF_ID = "18446744073709551615"
 
 local function read_hash(state, data_key)
@@ -131,7 +133,7 @@ end
 local function add_float(value, by)
   local number = value
   if type(value) == "string" then
-    number = #value <= 255 and is_float(value) and tonumber(value) or nil
+    number = #value < LONGEST_FLOAT and is_float(value) and tonumber(value) or nil
   end
   if not number then
     return nil, "not_a_float"

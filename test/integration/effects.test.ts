@@ -139,6 +139,53 @@ describe('the writes of a handler', () => {
     expect(await admin.exists('a', 'b')).toBe(0);
   });
 
+  test('whose condition the user may not read are refused, and that is no conflict', async () => {
+    const url = await ownRedis([]);
+    const [admin, user] = [connect({}, url), connect({ username: 'shop', password: 'pw' }, url)];
+    await admin.call('ACL', ['SETUSER', 'shop', 'on', '>pw', '~*', '&*', '+@all', '-hget']);
+    const call = makeDedup({}, user).once('key', ({ tx }) => void tx.require.hashEquals('h', 'f', 'v').set('a', 1));
+    expect((await expectCode(call, 'STORE_UNAVAILABLE')).message).toContain('permission');
+    expect(await admin.exists('a')).toBe(0);
+  });
+
+  test('make strings as long as the server allows, and no longer', async () => {
+    const redis = connect({}, await ownRedis(['--proto-max-bulk-len', '2mb']));
+    const dedup = makeDedup({}, redis);
+    const limit = 2 * 1024 * 1024;
+    const calls: [string, (tx: Effects, bytes: number) => unknown][] = [
+      ['setrange', (tx, bytes) => tx.setrange('s', bytes - 1, 'x')],
+      ['setbit', (tx, bytes) => tx.setbit('s', (bytes - 1) * 8, 1)],
+      ['append', (tx, bytes) => tx.setrange('s', bytes - 2, 'x').append('s', 'y')],
+      ['replaced', (tx, bytes) => tx.del('h').setrange('h', bytes - 1, 'x')],
+    ];
+    for (const [name, write] of calls) {
+      await redis.del('s', 'h');
+      await redis.hset('h', 'f', 'v');
+      const tooLong = await expectCode(
+        dedup.once(`${name} longer`, ({ tx }) => void write(tx, limit + 1)),
+        'EFFECT_REJECTED',
+      );
+      expect(tooLong.reason).toBe('too_long');
+      expect(await redis.type('s')).toBe('none');
+      await dedup.once(name, ({ tx }) => void write(tx, limit));
+      expect(await redis.strlen(name === 'replaced' ? 'h' : 's')).toBe(limit);
+    }
+  });
+
+  test.each([
+    ['1e308', '1e308', 'out_of_range'],
+    ['1e309', '-1', 'out_of_range'],
+    [`1.${'0'.repeat(5_118)}`, '1', 'not_a_float'],
+    [`1.${'0'.repeat(5_117)}`, '1', null],
+    ['1e307', '1e307', null],
+  ])('add to floats within bounds (%#)', async (value, by, reason) => {
+    const { redis, dedup, at } = world();
+    await redis.hset(at('h'), 'f', value);
+    const call = dedup.once('key', ({ tx }) => void tx.hincrbyfloat(at('h'), 'f', by));
+    if (reason) expect((await expectCode(call, 'EFFECT_REJECTED')).reason).toBe(reason);
+    else await call;
+  });
+
   test('of a command that the server does not know are all refused', async () => {
     const url = await ownRedis(['--rename-command', 'LPUSH', 'XLPUSH']);
     const redis = connect({}, url);
