@@ -1,46 +1,52 @@
 /** Hands a feed to worker processes, at least once: what a worker had in hand when it was killed is delivered again. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import type { Delivery } from './feed.js';
-import type { WayName, WayOptions } from './ways.js';
+import type { Webhook } from './feed.js';
+import type { WayName } from './ways.js';
 
-export interface WorkerOptions extends WayOptions {
+export interface WorkerOptions {
   readonly url: string;
   readonly way: WayName;
+  /** Begins every Redis key. */
+  readonly prefix: string;
 }
 
-/** The receipt names this one handing over, not the delivery. */
+/** The receipt names this one handing over, not the webhook. */
 export interface HandOver {
   readonly receipt: number;
-  readonly delivery: Delivery;
+  readonly webhook: Webhook;
 }
 
-export interface Acknowledgement {
+/** What a worker tells of a handing over: perhaps that its handler has begun, and then what it came to. */
+export interface News {
   readonly receipt: number;
-  readonly outcome: 'handled' | 'replayed' | 'deliver again';
+  readonly what: 'begun' | 'handled' | 'replayed' | 'deliver again';
 }
 
 export interface Delivered {
+  /** Workers, each while it ran a handler. */
   readonly killed: number;
+  /** Handler runs, finished or not. */
+  readonly begun: number;
+  /** Of those begun: the first after a kill that cut off a run for the same webhook. */
+  readonly repeated: number;
   readonly replayed: number;
-  /** Receipts that were not acknowledged, so that what they stood for was delivered again. */
-  readonly cutOff: ReadonlySet<number>;
   readonly tookMs: number;
 }
 
-const WORKERS = 4;
+export const WORKERS = 4;
 const IN_HAND = 8;
 const KILL_AFTER = 100;
 
 /**
- * Returns when every arrival is acknowledged and every worker has ended.
+ * Returns when every delivery is acknowledged and every worker has ended.
  *
- * @param kill after every so many acknowledgements the busiest worker is killed, and another takes its place
+ * @param kill after every so many acknowledgements, the worker that next begins a run is killed and replaced
  * @param signal whose abort ends it all
- * @param onAcknowledged told how many arrivals are acknowledged
+ * @param onAcknowledged told how many deliveries are acknowledged
  */
 export async function deliver(
-  feed: readonly Delivery[],
+  feed: readonly Webhook[],
   options: WorkerOptions,
   kill: boolean,
   signal: AbortSignal,
@@ -56,25 +62,29 @@ export async function deliver(
 
 interface Worker {
   readonly child: ChildProcess;
-  readonly inHand: Map<number, Delivery>;
+  readonly inHand: Map<number, { readonly webhook: Webhook; begun: boolean }>;
   state: 'starting' | 'ready' | 'killed';
 }
 
 class Delivering {
-  readonly #queue: Delivery[];
+  readonly #queue: Webhook[];
   readonly #workers = new Set<Worker>();
-  readonly #cutOff = new Set<number>();
+  /** Webhooks whose handler run was cut off by a kill and has not been repeated. */
+  readonly #cutOff = new Set<Webhook>();
   #startedAt: number | undefined;
   #receipts = 0;
   #acknowledged = 0;
   #replayed = 0;
+  #begun = 0;
+  #repeated = 0;
   #killed = 0;
+  #killIsDue = false;
   #ended = false;
   #finish: () => void = () => {};
   #fail: (error: unknown) => void = () => {};
 
   constructor(
-    private readonly feed: readonly Delivery[],
+    private readonly feed: readonly Webhook[],
     private readonly options: WorkerOptions,
     private readonly kill: boolean,
     private readonly onAcknowledged: (count: number) => void,
@@ -90,7 +100,8 @@ class Delivering {
       for (let count = 0; count < WORKERS; count += 1) this.#start();
     });
     const tookMs = performance.now() - (this.#startedAt ?? 0);
-    return { killed: this.#killed, replayed: this.#replayed, cutOff: this.#cutOff, tookMs };
+    const [killed, begun, repeated, replayed] = [this.#killed, this.#begun, this.#repeated, this.#replayed];
+    return { killed, begun, repeated, replayed, tookMs };
   }
 
   async end(): Promise<void> {
@@ -111,15 +122,15 @@ class Delivering {
     });
     const worker: Worker = { child, inHand: new Map(), state: 'starting' };
     this.#workers.add(worker);
-    child.on('message', (message: 'ready' | Acknowledgement) => {
-      // What a worker said with its last breath came too late: it counts as not acknowledged.
-      if (worker.state === 'killed') return;
+    child.on('message', (message: 'ready' | News) => {
       if (message === 'ready') worker.state = 'ready';
+      else if (message.what === 'begun') this.#begin(worker, message.receipt);
       else this.#settle(worker, message);
       this.#handOut();
     });
     child.once('error', (error) => this.#fail(error));
-    child.once('exit', (code) => {
+    // Unlike `exit` it comes after all that the worker had told.
+    child.once('close', (code) => {
       this.#workers.delete(worker);
       if (this.#ended) return;
       if (worker.state === 'killed') this.#replace(worker);
@@ -128,7 +139,10 @@ class Delivering {
   }
 
   #replace(dead: Worker): void {
-    for (const [receipt, delivery] of dead.inHand) this.#deliverAgain(receipt, delivery);
+    for (const { webhook, begun } of dead.inHand.values()) {
+      if (begun) this.#cutOff.add(webhook);
+      this.#queue.push(webhook);
+    }
     this.#start();
     this.#handOut();
   }
@@ -141,40 +155,44 @@ class Delivering {
     while (this.#queue.length > 0) {
       const [worker] = this.#ready().sort((a, b) => a.inHand.size - b.inHand.size);
       if (!worker || worker.inHand.size >= IN_HAND) return;
-      const delivery = this.#queue.shift() as Delivery;
+      const webhook = this.#queue.shift() as Webhook;
       this.#receipts += 1;
-      const handOver: HandOver = { receipt: this.#receipts, delivery };
-      worker.inHand.set(handOver.receipt, delivery);
-      // Where it cannot be sent the worker has died, which its exit tells.
+      const handOver: HandOver = { receipt: this.#receipts, webhook };
+      worker.inHand.set(handOver.receipt, { webhook, begun: false });
+      // Where it cannot be sent the worker has died, which its end tells.
       worker.child.send(handOver, () => {});
     }
   }
 
-  #settle(worker: Worker, { receipt, outcome }: Acknowledgement): void {
-    const delivery = worker.inHand.get(receipt) as Delivery;
-    worker.inHand.delete(receipt);
-    if (outcome === 'deliver again') {
-      this.#deliverAgain(receipt, delivery);
-      return;
-    }
-    this.#acknowledged += 1;
-    if (outcome === 'replayed') this.#replayed += 1;
-    this.onAcknowledged(this.#acknowledged);
-    if (this.#acknowledged === this.feed.length) this.#finish();
-    else if (this.kill && this.#acknowledged % KILL_AFTER === 0) this.#killTheBusiest();
+  #begin(worker: Worker, receipt: number): void {
+    const held = worker.inHand.get(receipt);
+    if (!held) return;
+    held.begun = true;
+    this.#begun += 1;
+    if (this.#cutOff.delete(held.webhook)) this.#repeated += 1;
+    if (this.#killIsDue && worker.state === 'ready') this.#killNow(worker);
   }
 
-  #deliverAgain(receipt: number, delivery: Delivery): void {
-    this.#cutOff.add(receipt);
-    this.#queue.push(delivery);
-  }
-
-  #killTheBusiest(): void {
-    const [worker] = this.#ready().sort((a, b) => b.inHand.size - a.inHand.size);
-    if (!worker) return;
+  #killNow(worker: Worker): void {
+    this.#killIsDue = false;
     worker.state = 'killed';
     worker.child.kill('SIGKILL');
     this.#killed += 1;
+  }
+
+  #settle(worker: Worker, { receipt, what }: News): void {
+    const held = worker.inHand.get(receipt);
+    if (!held) return;
+    worker.inHand.delete(receipt);
+    if (what === 'deliver again') {
+      this.#queue.push(held.webhook);
+      return;
+    }
+    this.#acknowledged += 1;
+    if (what === 'replayed') this.#replayed += 1;
+    this.onAcknowledged(this.#acknowledged);
+    if (this.#acknowledged === this.feed.length) this.#finish();
+    else if (this.kill && this.#acknowledged % KILL_AFTER === 0) this.#killIsDue = true;
   }
 
   #ready(): Worker[] {

@@ -1,34 +1,34 @@
-/** The feed: GitHub's webhook examples as deliveries, each of which arrives one to four times, in an order made by a seed. */
+/** The feed: GitHub's webhook examples, each delivered one to four times, in an order made by a seed. */
 import { createRequire } from 'node:module';
 
 interface Payload {
   readonly repository?: { readonly full_name: string };
 }
 
-export interface Delivery {
+export interface Webhook {
   readonly id: string;
-  readonly event: string;
   readonly payload: Payload;
 }
 
 const require = createRequire(import.meta.url);
-const webhooks = require('@octokit/webhooks-examples') as { name: string; examples: Payload[] }[];
+const kinds = require('@octokit/webhooks-examples') as { examples: Payload[] }[];
 
 const MOST_COPIES = 4;
-/** The copies of a delivery arrive among those of about this many others: close enough to be in hand at the same time. */
+/** The copies of a webhook come among those of about this many others: close enough to be in hand at the same time. */
 const NEIGHBOURS = 30;
 
-/** Every arrival, in order. */
-export function makeFeed(seed: number): Delivery[] {
+/** Every delivery, in order. */
+export function makeFeed(seed: number): Webhook[] {
   const random = mulberry32(seed);
-  const payloads = webhooks.flatMap(({ name, examples }) => examples.map((payload) => ({ event: name, payload })));
-  const arrivals = payloads.flatMap((payload, index) => {
-    const delivery = { id: `delivery-${index + 1}`, ...payload };
-    const sentAt = random() * payloads.length;
+  const webhooks = kinds
+    .flatMap(({ examples }) => examples)
+    .map((payload, index) => ({ id: `webhook-${index + 1}`, payload }));
+  const deliveries = webhooks.flatMap((webhook) => {
+    const sentAt = random() * webhooks.length;
     const copies = 1 + Math.floor(random() * MOST_COPIES);
-    return Array.from({ length: copies }, () => ({ delivery, arrivesAt: sentAt + random() * NEIGHBOURS }));
+    return Array.from({ length: copies }, () => ({ webhook, comesAt: sentAt + random() * NEIGHBOURS }));
   });
-  return arrivals.sort((a, b) => a.arrivesAt - b.arrivesAt).map(({ delivery }) => delivery);
+  return deliveries.sort((a, b) => a.comesAt - b.comesAt).map(({ webhook }) => webhook);
 }
 
 /** Numbers from 0 to 1, the same for the same seed. */

@@ -1,64 +1,73 @@
 /** What is shown: a bar while a run lasts, and at the end a table and what it says. */
 import { SingleBar } from 'cli-progress';
 import Table from 'cli-table3';
-import type { Runs } from './tally.js';
+import type { Delivered } from './deliver.js';
+import { areExact, type Sums, total } from './tally.js';
 import type { WayName } from './ways.js';
 
-export interface Result extends Runs {
+export interface Result extends Delivered {
   readonly way: WayName;
-  readonly deliveries: number;
-  readonly arrivals: number;
-  readonly killed: number;
-  readonly deliveredAgain: number;
-  readonly replayed: number;
-  readonly events: number;
-  readonly tookMs: number;
+  readonly sums: Sums;
 }
 
 /** Drawn on stderr, and only where that is a terminal. */
-export function progressBar(way: WayName, total: number): { update(value: number): void; stop(): void } {
-  const bar = new SingleBar({ format: `${way.padEnd(16)} [{bar}] {value}/{total} arrivals`, clearOnComplete: true });
-  bar.start(total, 0);
+export function progressBar(way: WayName, deliveries: number): { update(value: number): void; stop(): void } {
+  const bar = new SingleBar({ format: `${way.padEnd(16)} [{bar}] {value}/{total} deliveries`, clearOnComplete: true });
+  bar.start(deliveries, 0);
   return bar;
 }
 
-export function table(results: readonly Result[], kill: boolean): string {
-  const shown = new Table({ head: ['', ...results.map(({ way }) => way)], style: { head: [], border: [] } });
-  const row = (title: string, cell: (result: Result) => number | string) => {
-    shown.push([title, ...results.map((result) => ({ content: cell(result), hAlign: 'right' as const }))]);
+export function table(expected: Sums, results: readonly Result[]): string {
+  const shown = new Table({
+    head: ['', 'expected', ...results.map(({ way }) => way)],
+    style: { head: [], border: [] },
+  });
+  const row = (title: string, wanted: string, cell: (result: Result) => string) => {
+    const cells = [wanted, ...results.map(cell)];
+    shown.push([title, ...cells.map((content) => ({ content, hAlign: 'right' as const }))]);
   };
-  row('deliveries (distinct)', ({ deliveries }) => deliveries);
-  row('arrivals', ({ arrivals }) => arrivals);
-  if (kill) {
-    row('workers killed', ({ killed }) => killed);
-    row('arrivals delivered again', ({ deliveredAgain }) => deliveredAgain);
-  }
-  row(kill ? 'handler runs begun' : 'handler runs', ({ begun }) => begun);
-  if (kill) {
-    row('handler runs finished', ({ finished }) => finished);
-    row('work done, then killed, then done again', ({ repeated }) => repeated);
-  }
-  row('duplicates handled twice', ({ handledTwice }) => handledTwice);
-  row('replays served (copies not handled)', ({ replayed }) => replayed);
-  row('events in the tally', ({ events }) => events);
-  row('time', ({ tookMs }) => `${(tookMs / 1000).toFixed(2)} s`);
+  const sumRow = (title: string, sumOf: (sums: Sums) => number) => {
+    const wanted = sumOf(expected);
+    row(title, format(wanted), ({ sums }) => comparison(sumOf(sums), wanted));
+  };
+  const [busiest] = [...expected.events].sort(([, a], [, b]) => b - a)[0] as [string, number];
+  sumRow('events counted, all repositories', ({ events }) => total(events));
+  sumRow(`events counted, ${busiest}`, ({ events }) => events.get(busiest) ?? 0);
+  sumRow('bytes summed, all repositories', ({ bytes }) => total(bytes));
+  sumRow('entries in the ledger, a stream', ({ ledger }) => total(ledger));
+  row('every sum of every repository', '', ({ sums }) => (areExact(sums, expected) ? 'exact' : 'WRONG'));
+  const webhooks = expected.ledger.size;
+  row('workers killed in mid-handler', '', ({ killed }) => format(killed));
+  row('handler runs begun', format(webhooks), ({ begun }) => format(begun));
+  row('  repeated after a kill', '', ({ repeated }) => format(repeated));
+  row('  repeated for a copy', '', ({ begun, repeated }) => format(begun - webhooks - repeated));
+  row('deliveries answered without a run', '', ({ replayed }) => format(replayed));
+  row('time', '', ({ tookMs }) => `${(tookMs / 1000).toFixed(2)} s`);
   return shown.toString();
 }
 
 /** The table in sentences. */
-export function summary([checking, once]: readonly [Result, Result], kill: boolean): string {
+export function summary(expected: Sums, [checking, once]: readonly [Result, Result]): string {
+  if (!areExact(once.sums, expected)) {
+    return "redis-once's sums are NOT exact. That must not happen: please report it, with the seed.";
+  }
+  const excess = total(checking.sums.events) - total(expected.events);
   const said = [
-    `Check, then work handled ${checking.handledTwice} duplicates twice: they came while the first copy was at work and ` +
-      'its key not yet set.',
-    once.handledTwice === 0
-      ? 'redis-once handled none twice: a copy that comes meanwhile waits, and gets the stored result.'
-      : `redis-once handled ${once.handledTwice} twice. That must not happen: please report it, with the seed.`,
+    `Check, then work counted ${format(excess)} events too many. A copy that came while the first was at work found no key.`,
+    'redis-once is exact. A copy that came meanwhile waited, and got the stored result.',
   ];
-  if (kill) {
-    said.push(
-      `A run that a kill cuts off is begun again, either way: redis-once began ${once.begun} for ${once.deliveries} ` +
-        `deliveries. Kills between a run's work and the record of it: ${once.repeated}; that much work was done twice.`,
-    );
+  if (once.killed > 0) {
+    said[0] += '\nWhat a run had written when it was killed stayed, and the run that repeated it wrote it again.';
+    said[1] += `\n${once.repeated} runs were repeated after a kill: what the killed ones had written to \`tx\` left no trace.`;
   }
   return said.join('\n');
+}
+
+function comparison(sum: number, wanted: number): string {
+  if (sum === wanted) return format(sum);
+  return `${format(sum)} (${sum > wanted ? '+' : '-'}${format(Math.abs(sum - wanted))})`;
+}
+
+function format(count: number): string {
+  return count.toLocaleString('en-US');
 }

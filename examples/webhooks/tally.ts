@@ -1,62 +1,70 @@
-/** What the handler does, a tally of events by type and by repository, and a count of its runs; all in Redis. */
+/** What the handler does: it counts events and bytes by repository and writes a ledger. And what that has to come to. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import type { Redis } from 'ioredis';
-import type { Delivery } from './feed.js';
+import type { Webhook } from './feed.js';
 
-export interface Runs {
-  readonly begun: number;
-  readonly finished: number;
-  /** Runs finished for a delivery that had been handled already, though nothing was killed on the way. */
-  readonly handledTwice: number;
-  /** Runs whose work was done again since their worker was killed before it could say so. */
-  readonly repeated: number;
+/** What a handler writes to: `tx`, or a connection, which takes the same calls. */
+export interface Writer {
+  hincrby(key: string, field: string, increment: number): unknown;
+  xadd(key: string, id: '*', field: string, value: string): unknown;
 }
 
-export class Tally {
-  constructor(
-    private readonly redis: Redis,
-    private readonly prefix: string,
-  ) {}
-
-  /** The handler: a few milliseconds of work, then the tally. */
-  async handle({ id, event, payload }: Delivery, receipt: number): Promise<void> {
-    const { redis, prefix } = this;
-    await redis.hincrby(`${prefix}:begun`, id, 1);
-    await sleep(3 + Math.random() * 5);
-    // One transaction, so that the count of finished runs is the count of what was tallied, even when we are killed.
-    await redis
-      .multi()
-      .hincrby(`${prefix}:types`, event, 1)
-      .hincrby(`${prefix}:repositories`, payload.repository?.full_name ?? '(none)', 1)
-      .hincrby(`${prefix}:finished`, `${id} ${receipt}`, 1)
-      .exec();
-  }
-
-  /** @param cutOff receipts that no worker acknowledged */
-  async runs(cutOff: ReadonlySet<number>): Promise<Runs> {
-    const begun = Object.values(await this.redis.hgetall(`${this.prefix}:begun`)).map(Number);
-    const all = new Map<string, number>();
-    const acknowledged = new Map<string, number>();
-    for (const [field, count] of Object.entries(await this.redis.hgetall(`${this.prefix}:finished`))) {
-      const [id, receipt] = field.split(' ') as [string, string];
-      all.set(id, (all.get(id) ?? 0) + Number(count));
-      if (!cutOff.has(Number(receipt))) acknowledged.set(id, (acknowledged.get(id) ?? 0) + Number(count));
-    }
-    const handledTwice = beyondTheFirst(acknowledged);
-    const repeated = beyondTheFirst(all) - handledTwice;
-    return { begun: sum(begun), finished: sum([...all.values()]), handledTwice, repeated };
-  }
-
-  /** Events as the tally by type has them. */
-  async events(): Promise<number> {
-    return sum(Object.values(await this.redis.hgetall(`${this.prefix}:types`)).map(Number));
-  }
+export interface Sums {
+  readonly events: ReadonlyMap<string, number>;
+  readonly bytes: ReadonlyMap<string, number>;
+  /** How many entries the ledger has of each webhook. */
+  readonly ledger: ReadonlyMap<string, number>;
 }
 
-function beyondTheFirst(runs: ReadonlyMap<string, number>): number {
-  return sum([...runs.values()].map((count) => count - 1));
+/** The handler: a write, a few milliseconds of work, and two more writes. */
+export async function handle(webhook: Webhook, to: Writer, prefix: string): Promise<void> {
+  const { repository, bytes } = amountsOf(webhook);
+  await to.hincrby(`${prefix}:events`, repository, 1);
+  await sleep(5 + Math.random() * 10);
+  await to.hincrby(`${prefix}:bytes`, repository, bytes);
+  await to.xadd(`${prefix}:ledger`, '*', 'webhook', webhook.id);
 }
 
-function sum(counts: number[]): number {
-  return counts.reduce((total, count) => total + count, 0);
+/** Of a feed whose every webhook is handled once. */
+export function expectedSums(feed: readonly Webhook[]): Sums {
+  const webhooks = [...new Set(feed)];
+  const amounts = webhooks.map(amountsOf);
+  return {
+    events: sumUp(amounts.map(({ repository }) => [repository, 1])),
+    bytes: sumUp(amounts.map(({ repository, bytes }) => [repository, bytes])),
+    ledger: sumUp(webhooks.map(({ id }) => [id, 1])),
+  };
+}
+
+export async function readSums(redis: Redis, prefix: string): Promise<Sums> {
+  const entries = await redis.xrange(`${prefix}:ledger`, '-', '+');
+  return {
+    events: numbers(await redis.hgetall(`${prefix}:events`)),
+    bytes: numbers(await redis.hgetall(`${prefix}:bytes`)),
+    ledger: sumUp(entries.map(([, [, id]]) => [String(id), 1])),
+  };
+}
+
+/** To the last repository and the last entry of the ledger. */
+export function areExact(sums: Sums, expected: Sums): boolean {
+  return isDeepStrictEqual(sums, expected);
+}
+
+export function total(counts: ReadonlyMap<string, number>): number {
+  return [...counts.values()].reduce((sum, count) => sum + count, 0);
+}
+
+function amountsOf({ payload }: Webhook): { repository: string; bytes: number } {
+  return { repository: payload.repository?.full_name ?? '(none)', bytes: Buffer.byteLength(JSON.stringify(payload)) };
+}
+
+function sumUp(amounts: readonly [name: string, amount: number][]): Map<string, number> {
+  const sums = new Map<string, number>();
+  for (const [name, amount] of amounts) sums.set(name, (sums.get(name) ?? 0) + amount);
+  return sums;
+}
+
+function numbers(hash: Record<string, string>): Map<string, number> {
+  return new Map(Object.entries(hash).map(([field, count]) => [field, Number(count)]));
 }

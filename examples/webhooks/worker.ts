@@ -1,18 +1,27 @@
-/** A worker process: handles, in one of the ways, what it is handed, several deliveries at once, and acknowledges it. */
+/** A worker process: handles, in one of the ways, the deliveries that it is handed, several at once, and tells of each. */
 import { Redis } from 'ioredis';
 import { isDedupError } from '../../src/index.js';
-import type { Acknowledgement, HandOver, WorkerOptions } from './deliver.js';
-import { Tally } from './tally.js';
+import type { HandOver, News, WorkerOptions } from './deliver.js';
+import { handle } from './tally.js';
 import { WAYS } from './ways.js';
 
-const options = JSON.parse(process.argv[2] as string) as WorkerOptions;
-const redis = new Redis(options.url);
-const way = WAYS[options.way](redis, options);
-const tally = new Tally(redis, options.prefix);
+const { url, way: name, prefix } = JSON.parse(process.argv[2] as string) as WorkerOptions;
+const redis = new Redis(url);
+const way = WAYS[name](redis, prefix);
 
-process.on('message', async ({ receipt, delivery }: HandOver) => {
-  const acknowledgement: Acknowledgement = { receipt, outcome: await outcomeOf(delivery, receipt) };
-  process.send?.(acknowledgement);
+process.on('message', async ({ receipt, webhook }: HandOver) => {
+  const tell = (what: News['what']) => process.send?.({ receipt, what } satisfies News);
+  try {
+    const outcome = await way.handle(webhook.id, (to) => {
+      tell('begun');
+      return handle(webhook, to, prefix);
+    });
+    tell(outcome);
+  } catch (error) {
+    // What may succeed later is asked for again, as a consumer does that does not acknowledge.
+    if (!isDedupError(error) || !error.retryable) throw error;
+    tell('deliver again');
+  }
 });
 
 // Of an interrupt at the terminal every process is told; this one ends when the feed does.
@@ -24,13 +33,3 @@ process.once('disconnect', async () => {
 
 await redis.ping();
 process.send?.('ready');
-
-async function outcomeOf(delivery: HandOver['delivery'], receipt: number): Promise<Acknowledgement['outcome']> {
-  try {
-    return await way.handle(delivery.id, () => tally.handle(delivery, receipt));
-  } catch (error) {
-    // What may succeed later is asked for again, as a consumer does that does not acknowledge.
-    if (isDedupError(error) && error.retryable) return 'deliver again';
-    throw error;
-  }
-}
