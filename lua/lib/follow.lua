@@ -660,7 +660,8 @@ local function follow(data, list, effect)
     return data[number]
   end
 
-  if kind == "none" then
+  -- A condition is in lower case. One that makes nothing takes any type; `version` takes a hash, and raises a field of it.
+  if kind == "none" or (kind == "any" and string.find(name, "^%l")) then
     return nil
   end
   if name == "UNLINK" then
