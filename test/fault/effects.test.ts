@@ -85,7 +85,8 @@ test('an append-only file that breaks off anywhere keeps of each commit everythi
   const redis = new Redis(server.url, { retryStrategy: () => 10 });
   redis.on('error', () => {});
   onTestFinished(() => redis.disconnect());
-  const dedup = new Dedup(redis, { namespace });
+  // Short: a claim whose commit was cut off stands until its lease ends.
+  const dedup = new Dedup(redis, { namespace, lease: '500ms' });
   onTestFinished(() => dedup.close({ drain: 0 }));
   const [, folder] = (await redis.config('GET', 'dir')) as [string, string];
   // Of Redis 7 and later; earlier ones, and containers, keep it elsewhere.
