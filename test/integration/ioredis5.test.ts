@@ -2,7 +2,7 @@
 import { Redis } from 'ioredis5';
 import { expect, inject, onTestFinished, test } from 'vitest';
 import { Dedup } from '../../src/index.js';
-import { expectRanOnce, freshNamespace, heldHandler } from '../support/index.js';
+import { connect, expectCode, expectRanOnce, freshNamespace, heldHandler } from '../support/index.js';
 
 function dedupOn5(namespace: string, keyPrefix = ''): Dedup {
   const redis = new Redis(inject('redisUrl'), { keyPrefix });
@@ -27,5 +27,27 @@ test.each(['', 'app:', '{app}:'])(
     expectRanOnce(await Promise.all([first, second]));
     await one.once('f', () => Promise.reject(new Error('fails'))).catch(() => {});
     expect(await two.run('f', ({ attempt }) => attempt)).toMatchObject({ status: 'executed', value: 2 });
+  },
+);
+
+test.each(['', 'app:', '{app}:'])(
+  'with keyPrefix `%s`, effects of `once` and `apply` land under it, and a record is refused as their key',
+  async (keyPrefix) => {
+    const namespace = freshNamespace();
+    const dedup = dedupOn5(namespace, keyPrefix);
+    const data = `${namespace}-data`;
+    await expectCode(
+      dedup.once('once', ({ tx }) => void tx.rpush(data, 'once').require.exists(data)),
+      'CONDITION_FAILED',
+    );
+    await dedup.once('once', ({ tx }) => void tx.rpush(data, 'once'));
+    const apply = () => dedup.apply('apply', (tx) => void tx.require.exists(data).rpush(data, 'apply'));
+    expect(await apply()).toEqual({ status: 'executed', replies: [2], attempt: 1 });
+    expect(await apply()).toEqual({ status: 'replayed', replies: [2], attempt: 1 });
+    expect(await connect().lrange(`${keyPrefix}${data}`, 0, -1)).toEqual(['once', 'apply']);
+    await expectCode(
+      dedup.apply('k', (tx) => void tx.set(`${namespace}:once`, 'x')),
+      'INVALID_KEY',
+    );
   },
 );

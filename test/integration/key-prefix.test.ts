@@ -1,7 +1,15 @@
 /** A `keyPrefix` of the caller's connection: records lie under it, and everything else is as without it. */
 import { expect, onTestFinished, test, vi } from 'vitest';
-import type { Dedup } from '../../src/index.js';
-import { connect, expectRanOnce, freshNamespace, heldHandler, keysOf, makeDedup } from '../support/index.js';
+import type { Dedup, Effects } from '../../src/index.js';
+import {
+  connect,
+  expectCode,
+  expectRanOnce,
+  freshNamespace,
+  heldHandler,
+  keysOf,
+  makeDedup,
+} from '../support/index.js';
 
 /** From here on no timer of this process fires, so that nobody polls: who waits is woken by a hint, or not at all. */
 function stopTimers(): () => void {
@@ -55,5 +63,64 @@ test.each(['a{b', 'a}b', '{}:', '{a}{:', '{{a}}'])(
   (keyPrefix) => {
     const redis = connect({ lazyConnect: true, keyPrefix });
     expect(() => makeDedup({}, redis)).toThrow(/balanced braces with something in them/);
+  },
+);
+
+test.each(['', 'app:', '{app}:', 'a{b}c{d}:'])('with keyPrefix `%s`, effects land under it', async (keyPrefix) => {
+  const namespace = freshNamespace();
+  const [redis, plain] = [connect({ keyPrefix }), connect()];
+  const dedup = makeDedup({ namespace }, redis);
+  const data = `${namespace}-data`;
+  const write = (tx: Effects) => {
+    tx.require
+      .equals(`${data}-word`, 'old')
+      .set(`${data}-word`, 'new')
+      .rpush(`${data}-list`, 1)
+      .del(`${data}-gone`, data);
+  };
+  for (const run of ['once', 'apply'] as const) {
+    await plain.mset({
+      [`${keyPrefix}${data}-word`]: 'old',
+      [`${keyPrefix}${data}-gone`]: 1,
+      [`${keyPrefix}${data}`]: 1,
+    });
+    if (run === 'once') await dedup.once(run, ({ tx }) => write(tx));
+    else await dedup.apply(run, write);
+    expect(await plain.get(`${keyPrefix}${data}-word`)).toBe('new');
+    expect(await plain.exists(`${keyPrefix}${data}-gone`, `${keyPrefix}${data}`)).toBe(0);
+    expect(await redis.exists(`${data}-list`)).toBe(1);
+  }
+  expect(await plain.lrange(`${keyPrefix}${data}-list`, 0, -1)).toEqual(['1', '1']);
+  expect((await plain.keys(`*${namespace}*`)).sort()).toEqual(
+    [`${data}-list`, `${data}-word`, `${namespace}:apply`, `${namespace}:once`].map((key) => keyPrefix + key).sort(),
+  );
+});
+
+test.each(['', 'app:'])(
+  'with keyPrefix `%s`, a key of a record is refused by `tx`, and nothing is written',
+  async (keyPrefix) => {
+    const namespace = freshNamespace();
+    const dedup = makeDedup({ namespace }, connect({ keyPrefix }));
+    const plain = connect();
+    await dedup.once('other', () => 'value');
+    const before = await plain.dumpBuffer(`${keyPrefix}${namespace}:other`);
+    for (const key of [`${namespace}:other`, `{slot}:${namespace}:other`, Buffer.from(`${namespace}:none`)]) {
+      const write = (tx: Effects) => void tx.incr(`${namespace}-data`).set(key, 'x');
+      await expectCode(
+        dedup.once('k', ({ tx }) => write(tx)),
+        'INVALID_KEY',
+      );
+      await expectCode(dedup.apply('a', write), 'INVALID_KEY');
+      await expectCode(
+        dedup.apply('a', (tx) => void tx.del('fine', key)),
+        'INVALID_KEY',
+      );
+      await expectCode(
+        dedup.apply('a', (tx) => void tx.require.absent(key)),
+        'INVALID_KEY',
+      );
+    }
+    expect(await plain.exists(`${keyPrefix}${namespace}-data`)).toBe(0);
+    expect(await plain.dumpBuffer(`${keyPrefix}${namespace}:other`)).toEqual(before);
   },
 );
