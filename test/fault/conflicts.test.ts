@@ -1,4 +1,4 @@
-/** Conditions under contention: nobody's write is lost, nobody fails, and a commit that met a conflict stays without effect. */
+/** Contention: conditions under which nobody's write is lost and nobody fails, and commits that come too late to have an effect. */
 import { randomBytes } from 'node:crypto';
 import { Redis } from 'ioredis';
 import { expect, inject, onTestFinished, test } from 'vitest';
@@ -7,7 +7,7 @@ import { Dedup, type Effects } from '../../src/index.js';
 import { Connection } from '../../src/redis/connection.js';
 import { Scripts } from '../../src/redis/scripts.js';
 import { CHANNEL, RETENTION_MS, Stage } from '../lua/stage.js';
-import { connect, freshNamespace } from '../support/index.js';
+import { connect, expectCode, freshNamespace, heldHandler, makeDedup } from '../support/index.js';
 import { Worker } from '../support/processes.js';
 import { FaultProxy } from '../support/proxy.js';
 import type { Raised } from '../support/workers/raiser.js';
@@ -110,3 +110,40 @@ test.each([
     expect(await stage.redis.lrange(`${data}-list`, 0, -1)).toEqual([String(conflicts)]);
   },
 );
+
+test.each([
+  ['is at work', true],
+  ['is done', false],
+])('the writes of an attempt that was superseded are never made, when the next one %s', async (_when, isHeld) => {
+  const proxy = await FaultProxy.start(Number(new URL(inject('redisUrl')).port));
+  onTestFinished(() => proxy.stop());
+  // Its heartbeat does not arrive before it is superseded, and it does not stop for the signal.
+  proxy.fate = ({ script }) => (script === 'renew' ? 'cut before' : 'pass');
+  const namespace = freshNamespace();
+  const data = `${namespace}-data`;
+  const options = { namespace, lease: 200, hints: 'poll' } as const;
+  const superseded = makeDedup(options, connect({ retryStrategy: () => 5 }, proxy.url));
+  const next = makeDedup({ ...options, lease: '30s' });
+  const [first, second] = [heldHandler('first'), heldHandler('second')];
+  const late = superseded.once('k', ({ tx }) => {
+    tx.rpush(data, 'first');
+    return first.handler();
+  });
+  const refused = expectCode(late, 'LEASE_LOST');
+  await first.started;
+  const taken = next.run('k', ({ tx }) => {
+    tx.rpush(data, 'second');
+    return second.handler();
+  });
+  await second.started;
+  proxy.reset();
+  if (!isHeld) {
+    second.release();
+    await taken;
+  }
+  first.release();
+  await refused;
+  second.release();
+  expect(await taken).toMatchObject({ status: 'executed', value: 'second', attempt: 2 });
+  expect(await connect().lrange(data, 0, -1)).toEqual(['second']);
+});

@@ -55,8 +55,8 @@ test.each([
     };
     const dedups = [make(proxy.url), make(proxy.url)] as const;
     const fates: Fate[] = ['cut after', 'cut after', 'cut after', 'cut before', 'tear'];
-    // Calls of a tick share a command, so that there are few of them: every tenth meets its fate.
-    proxy.fate = () => (random() < 0.1 ? (fates[Math.floor(random() * fates.length)] as Fate) : 'pass');
+    // Calls of a tick share a command, so that there are few of them: every fifth meets its fate.
+    proxy.fate = () => (random() < 0.2 ? (fates[Math.floor(random() * fates.length)] as Fate) : 'pass');
 
     let marked = 0;
     const call = async (key: string, dedup: Dedup): Promise<Told> => {
