@@ -25,12 +25,10 @@ local function apply(record_key, effects, token, fingerprint, ttl_ms, retention_
   local fence = now_us()
   local record = { shape = OF_APPLY, attempt = 0, failures = 0, fence = 0, born = fence, rest = "" }
   if raw then
-    record = parse(raw)
+    local answer
+    record, answer = read_for(raw, fingerprint)
     if not record then
-      return { "unreadable" }
-    end
-    if record.fingerprint and record.fingerprint ~= fingerprint then
-      return { "mismatch" }
+      return answer
     end
     if not has(record.shape, OF_APPLY) then
       if record.state == IN_PROGRESS and lease_left(record) > 0 then
@@ -41,7 +39,7 @@ local function apply(record_key, effects, token, fingerprint, ttl_ms, retention_
     if record.state == COMPLETED and record.half == string.sub(token, 1, HALF) then
       return { "applied", string.format("%.0f", record.attempt), record.rest }
     end
-    local answer = final_answer(record)
+    answer = final_answer(record)
     if answer then
       return answer
     end

@@ -43,18 +43,14 @@ local function claim(record_key, token, fingerprint, lease_ms, ttl_ms, retention
     return owned(1, fence, fence, "nothing")
   end
 
-  local record = parse(raw)
+  local record, answer = read_for(raw, fingerprint)
   if not record then
-    return { "unreadable" }
+    return answer
   end
-  if record.fingerprint and record.fingerprint ~= fingerprint then
-    return { "mismatch" }
-  end
-
   if has(record.shape, OF_APPLY) then
     return { "other_kind" }
   end
-  local answer = final_answer(record)
+  answer = final_answer(record)
   if answer then
     return answer
   end

@@ -34,9 +34,10 @@ local function commit(record_key, effects, token, fence, born, run, retention_ms
 
   if effects.first <= effects.last then
     local list = parse_effects(effects)
-    local conflict = find_conflict(list)
+    local conflict, condition = find_conflict(list)
+    -- A copy of a run that met a conflict: which one it was is not known, so it is the one of now, or the first.
     if record.run ~= tonumber(run) then
-      return { "conflict", conflict or "1" }
+      return { "conflict", conflict or condition }
     end
     if conflict then
       begin_writes(record_key)

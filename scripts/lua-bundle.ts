@@ -169,10 +169,8 @@ function checkStatuses(path: string, statements: { statement: luaparse.Statement
   const told = new Set<string>();
   for (const { statement } of statements) {
     walk(statement, (node) => {
-      if (node.type !== 'ReturnStatement') return;
-      const table = node.arguments[0];
-      const first = table?.type === 'TableConstructorExpression' ? table.fields[0] : undefined;
-      if (first?.type === 'TableValue' && first.value.type === 'StringLiteral') told.add(literal(first.value));
+      const word = statusOf(node);
+      if (word) told.add(literal(word));
     });
   }
   const words = new Set(
@@ -229,6 +227,15 @@ function localNames(path: string, statement: luaparse.Statement): string[] {
   if (statement.type === 'FunctionDeclaration' && statement.isLocal)
     return [(statement.identifier as luaparse.Identifier).name];
   return fail(path, 'a library holds local names and functions, nothing else');
+}
+
+/** The status word of a `return` that answers an entry: the literal that the table begins with. */
+export function statusOf(node: luaparse.Node): luaparse.StringLiteral | undefined {
+  for (const table of node.type === 'ReturnStatement' ? node.arguments : []) {
+    const first = table.type === 'TableConstructorExpression' ? table.fields[0] : undefined;
+    if (first?.type === 'TableValue' && first.value.type === 'StringLiteral') return first.value;
+  }
+  return undefined;
 }
 
 export function literal(node: luaparse.StringLiteral): string {

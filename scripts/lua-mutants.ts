@@ -10,13 +10,18 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as luaparse from 'luaparse';
-import { bundleLua, literal, renderScripts, walk } from './lua-bundle.js';
+import { bundleLua, literal, renderScripts, statusOf, walk } from './lua-bundle.js';
 
 const GENERATED = 'src/redis/scripts.generated.ts';
-const EFFECT_SUITES = ['test/lua/effects.test.ts', 'test/integration/effects.test.ts', 'test/property/effects.test.ts'];
+const EFFECT_SUITES = [
+  'test/lua/effects.test.ts',
+  'test/integration/effects.test.ts',
+  'test/integration/conditions.test.ts',
+  'test/property/effects.test.ts',
+];
 const SUITES = ['test/lua', ...EFFECT_SUITES, 'test/property/protocol.test.ts', 'test/integration/servers.test.ts'];
 /** No other script has these. */
-const OF_EFFECTS = ['lib/effects.lua', 'lib/follow.lua', 'lib/int64.lua'];
+const OF_EFFECTS = /^lib\/(effects|follow.*|numbers)\.lua$/;
 /** Random lists of writes a server: fewer than the suite plays by itself. */
 const EFFECT_LISTS = '1500';
 const LONGEST_RUN_MS = 120_000;
@@ -77,12 +82,6 @@ function isCondition(node: luaparse.Node): boolean {
   );
 }
 
-function statusOf(node: luaparse.Node): luaparse.StringLiteral | undefined {
-  const table = node.type === 'ReturnStatement' ? node.arguments[0] : undefined;
-  const first = table?.type === 'TableConstructorExpression' ? table.fields[0] : undefined;
-  return first?.type === 'TableValue' && first.value.type === 'StringLiteral' ? first.value : undefined;
-}
-
 function statusWords(chunk: luaparse.Chunk): string[] {
   const words = new Set<string>();
   walk(chunk, (node) => {
@@ -95,7 +94,7 @@ function statusWords(chunk: luaparse.Chunk): string[] {
 /** Do the suites turn red? A run that hangs does. */
 function caught(file = ''): Promise<boolean> {
   return new Promise((resolve) => {
-    const suites = OF_EFFECTS.includes(file) ? EFFECT_SUITES : SUITES;
+    const suites = OF_EFFECTS.test(file) ? EFFECT_SUITES : SUITES;
     const args = ['vitest', 'run', ...suites, '--bail', '1', '--typecheck.enabled=false', '--reporter=dot'];
     const run = spawn('npx', args, {
       stdio: 'ignore',

@@ -8,10 +8,10 @@ import { writeFailure } from './failure.js';
 import {
   type Commitment,
   commit,
+  notCommitted,
   type Refusal,
   type Settlement,
   settle,
-  settleCommit,
   untilAnswered,
 } from './finish.js';
 import { given } from './given.js';
@@ -19,6 +19,7 @@ import type { Call } from './once.js';
 import type { ErrorPolicy } from './options.js';
 import type { Answer, Parts } from './parts.js';
 import { ExchangeError } from './redis/connection.js';
+import type { ScriptReply } from './redis/scripts.js';
 import { onAbort } from './signals.js';
 import { outcomeUnknown } from './verdicts.js';
 
@@ -80,20 +81,15 @@ async function commitResult(
  * @throws ConditionFailedError, EffectRejectedError; LeaseLostError, BrokenRecordError; OutcomeUnknownError
  */
 async function refuse(parts: Parts, attempt: Attempt, recorder: Recorder, refusal: Refusal): Promise<void> {
-  const { terms, ranMs } = attempt;
-  const ended = refusal.reason === null ? 'interrupted' : 'failed';
-  await settleCommit(parts, terms, ended, {
-    doubt: refusal.doubt,
-    released: () => {
-      parts.events.emit('released', parts.subject(terms), { attempt: terms.attempt, ranMs });
-      return refusalError(terms.key, recorder.origin(refusal.number), refusal.reason);
-    },
-    unanswered: (cause) => {
-      const settlement: Settlement = { as: 'released', ended, ttlMs: terms.ttlMs };
-      void untilAnswered(parts, monotonicMs() + terms.leaseMs, () => settle(parts, terms, settlement));
-      return outcomeUnknown(terms.key, cause);
-    },
-  });
+  const { key, ttlMs } = attempt.terms;
+  const { number, reason, doubt } = refusal;
+  // A conflict says nothing against the handler.
+  const ended = reason === null ? 'interrupted' : 'failed';
+  const status = await end(parts, attempt, { as: 'released', ended, ttlMs });
+  if (status === 'done') return;
+  if (status instanceof ExchangeError) throw outcomeUnknown(key, status);
+  if (status === 'released' || status === 'failed') throw refusalError(key, recorder.origin(number), reason);
+  throw notCommitted(key, status, doubt);
 }
 
 async function runHandler(
@@ -164,10 +160,14 @@ export function decodeResult({ key, redisKey, settings }: Call, result: Buffer):
 }
 
 /**
- * Settles, within one `redisTimeout`. An answer that does not come is sought in the background: the claim stands until
- * then, or until its lease ends.
+ * Settles, within one `redisTimeout`: what settle answered, or why it did not. An answer that may yet come is sought in
+ * the background: the claim stands until then, or until its lease ends.
  */
-async function end(parts: Parts, attempt: Attempt, settlement: Settlement): Promise<string | undefined> {
+async function end(
+  parts: Parts,
+  attempt: Attempt,
+  settlement: Settlement,
+): Promise<ScriptReply<'settle'>['status'] | ExchangeError> {
   const { terms, ranMs } = attempt;
   const ask = async () => {
     const { status } = await settle(parts, terms, settlement);
@@ -180,8 +180,8 @@ async function end(parts: Parts, attempt: Attempt, settlement: Settlement): Prom
     return await ask();
   } catch (error) {
     if (!(error instanceof ExchangeError)) throw error;
-    void untilAnswered(parts, monotonicMs() + terms.leaseMs, ask);
-    return undefined;
+    if (error.code === null || error.passes) void untilAnswered(parts, monotonicMs() + terms.leaseMs, ask);
+    return error;
   }
 }
 

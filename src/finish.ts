@@ -80,38 +80,32 @@ export async function commit(
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     }
   }
-  await settleCommit(parts, terms, 'interrupted', {
-    doubt,
-    released: () => storeUnavailable(key, cause, 'the handler ran, its result was not stored, the claim is released'),
-    unanswered: (error) =>
-      doubt
-        ? outcomeUnknown(key, cause)
-        : storeUnavailable(key, cause ?? error, 'the handler ran, its result was not stored'),
-  });
+  await settleCommit(parts, terms, doubt, cause);
   return undefined;
 }
 
-/**
- * Releases the claim of an attempt that tried to commit. Returns where a copy of its commit was applied after all.
- *
- * @throws what `verdict` says of the claim's release, or of no answer; LeaseLostError, BrokenRecordError, OutcomeUnknownError
- */
-export async function settleCommit(
+/** After a commit without an answer: returns where it was applied after all. */
+async function settleCommit(
   parts: Parts,
   terms: AttemptTerms,
-  ended: Settlement['ended'],
-  verdict: { doubt: boolean; released: () => DedupError; unanswered: (error: ExchangeError) => DedupError },
+  doubt: boolean,
+  cause: ExchangeError | undefined,
 ): Promise<void> {
+  const { key, ttlMs } = terms;
   let status: ScriptReply<'settle'>['status'];
   try {
-    ({ status } = await settle(parts, terms, { as: 'released', ended, ttlMs: terms.ttlMs }));
+    ({ status } = await settle(parts, terms, { as: 'released', ended: 'interrupted', ttlMs }));
   } catch (error) {
     if (!(error instanceof ExchangeError)) throw error;
-    throw verdict.unanswered(error);
+    throw doubt
+      ? outcomeUnknown(key, cause)
+      : storeUnavailable(key, cause ?? error, 'the handler ran, its result was not stored');
   }
   if (status === 'done') return;
-  if (status === 'released' || status === 'failed') throw verdict.released();
-  throw notCommitted(terms.key, status, verdict.doubt);
+  if (status === 'released' || status === 'failed') {
+    throw storeUnavailable(key, cause, 'the handler ran, its result was not stored, the claim is released');
+  }
+  throw notCommitted(key, status, doubt);
 }
 
 /**
@@ -165,7 +159,7 @@ export async function untilAnswered(parts: Parts, until: number, ask: () => Prom
 }
 
 /** What a commit or settlement that found another state says of this attempt's commit. */
-function notCommitted(key: string, status: 'lost' | 'gone' | 'broken', doubt: boolean): DedupError {
+export function notCommitted(key: string, status: 'lost' | 'gone' | 'broken', doubt: boolean): DedupError {
   if (status === 'broken') return brokenRecord(key);
   // `lost` names the record's own history: this attempt is not the one that completed it. `gone` does not.
   if (status === 'gone' && doubt) return outcomeUnknown(key, undefined);

@@ -58,14 +58,18 @@ local function holds(condition)
   return (redis.call("EXISTS", data_key) == 1) == (name == "exists")
 end
 
--- The number of the first condition that does not hold; nil where all do.
+-- The number of the first condition that does not hold; nil where all do. And the number of the first one of all.
 local function find_conflict(list)
+  local first
   for index, effect in ipairs(list) do
-    if string.find(effect.name, "^%l") and not holds(effect) then
-      return string.format("%.0f", index)
+    if string.find(effect.name, "^%l") then
+      first = first or string.format("%.0f", index)
+      if not holds(effect) then
+        return string.format("%.0f", index), first
+      end
     end
   end
-  return nil
+  return nil, first
 end
 
 -- What Redis is to be asked to do for an effect: a command, its key, and its arguments; nil for a mere condition.

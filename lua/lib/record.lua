@@ -115,6 +115,18 @@ local function read(record_key)
   return raw and parse(raw)
 end
 
+-- The record of a key that is there, for a caller with that fingerprint; or nil and what such a caller is answered.
+local function read_for(raw, fingerprint)
+  local record = parse(raw)
+  if not record then
+    return nil, { "unreadable" }
+  end
+  if record.fingerprint and record.fingerprint ~= fingerprint then
+    return nil, { "mismatch" }
+  end
+  return record
+end
+
 -- Is the record in progress under this token and fence? Both: a late copy of a claim gets a new fence, and nothing of
 -- the attempt that was given up may fit it.
 local function is_held_by(record, token, fence)

@@ -68,6 +68,10 @@ export function safeInteger(place: Place, what: string, value: unknown, min = Nu
 
 /** A decimal number within ±1e308: no hexadecimal, no infinity, nothing that rounds to zero. */
 export function float(place: Place, what: string, value: unknown): string {
+  return decimal(place, what, value, LARGEST_FLOAT, 'a decimal number within ±1e308');
+}
+
+function decimal(place: Place, what: string, value: unknown, largest: number, expected: string): string {
   const text = String(value);
   const number = Number(text);
   const vanishes = number === 0 && /[1-9]/.test(text.replace(/[eE].*$/, ''));
@@ -75,19 +79,19 @@ export function float(place: Place, what: string, value: unknown): string {
     (typeof value !== 'number' && typeof value !== 'string') ||
     text.length > LONGEST_DECIMAL ||
     !DECIMAL.test(text) ||
-    Math.abs(number) > LARGEST_FLOAT ||
+    Math.abs(number) > largest ||
     vanishes
   ) {
-    return wrong(place, what, 'a decimal number within ±1e308', value);
+    return wrong(place, what, expected, value);
   }
   return text;
 }
 
-/** A float, or an infinity. */
+/** Any finite number, or an infinity. */
 export function score(place: Place, what: string, value: unknown): string {
   if (value === Number.POSITIVE_INFINITY || value === 'inf' || value === '+inf') return 'inf';
   if (value === Number.NEGATIVE_INFINITY || value === '-inf') return '-inf';
-  return float(place, what, value);
+  return decimal(place, what, value, Number.MAX_VALUE, 'a decimal number or an infinity');
 }
 
 /** A score, or `(` and a score. */

@@ -8,7 +8,7 @@ export type EffectValue = string | Buffer | number;
 export type EffectInteger = number | bigint | string;
 /** A decimal number within ±1e308. */
 export type EffectFloat = number | string;
-/** As `EffectFloat`, and `'inf'`, `'+inf'`, `'-inf'` or an infinite number. */
+/** Any finite decimal number, and `'inf'`, `'+inf'`, `'-inf'` or an infinite number. */
 export type EffectScore = number | string;
 /** A score; with `(` before it the bound itself is left out. */
 export type ScoreBound = number | string;

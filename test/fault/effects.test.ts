@@ -104,14 +104,11 @@ test('an append-only file that breaks off anywhere keeps of each commit everythi
   expect(left).toBe(200);
   const lost: number[] = [];
   for (let cut = 1; cut <= CUTS; cut += 1) {
-    console.log('a', performance.now() | 0);
     await server.kill();
-    console.log('b', performance.now() | 0);
     // A claim and its commit are some 1,300 bytes: cuts fall between commands and into them.
     const { size } = statSync(file);
     truncateSync(file, Math.max(0, size - 1 - Math.floor(random() * 4_000)));
     await server.restart();
-    console.log('c', performance.now() | 0);
     const looking = connect({}, server.url);
     const now = (await expectWhole(looking, namespace, messages, `seed ${seed}, cut ${cut}`)).size;
     looking.disconnect();

@@ -13,6 +13,7 @@ const HOLDING: [string, Condition][] = [
   ['exists', (tx, data) => tx.require.exists(`${data}-word`)],
   ['absent', (tx, data) => tx.require.absent(`${data}-none`)],
   ['version', (tx, data) => tx.require.version(`${data}-hash`, 'version', 3)],
+  ['version, 0 of a key that is not there', (tx, data) => tx.require.version(`${data}-none`, 'version', 0)],
 ];
 const FAILING: [string, Condition][] = [
   ['equals, of another value', (tx, data) => tx.require.equals(`${data}-word`, 'new')],
@@ -22,7 +23,9 @@ const FAILING: [string, Condition][] = [
   ['hashEquals, of another type', (tx, data) => tx.require.hashEquals(`${data}-word`, 'field', 'value')],
   ['exists', (tx, data) => tx.require.exists(`${data}-none`)],
   ['absent', (tx, data) => tx.require.absent(`${data}-word`)],
+  ['hashEquals, of a field that is not there', (tx, data) => tx.require.hashEquals(`${data}-hash`, 'none', '')],
   ['version', (tx, data) => tx.require.version(`${data}-hash`, 'version', 2)],
+  ['version, of another type', (tx, data) => tx.require.version(`${data}-word`, 'version', 0)],
 ];
 
 async function stage() {

@@ -214,47 +214,6 @@ describe('the writes of a handler', () => {
 });
 
 describe('a condition', () => {
-  test.each<[name: string, holds: boolean, condition: (tx: Effects, at: (name: string) => string) => unknown]>([
-    ['equals what is there', true, (tx, at) => tx.require.equals(at('s'), 'v')],
-    ['equals something else', false, (tx, at) => tx.require.equals(at('s'), 'w')],
-    ['equals of a missing key', false, (tx, at) => tx.require.equals(at('-'), '')],
-    ['equals of another type', false, (tx, at) => tx.require.equals(at('h'), 'v')],
-    ['hashEquals what is there', true, (tx, at) => tx.require.hashEquals(at('h'), 'f', '5')],
-    ['hashEquals something else', false, (tx, at) => tx.require.hashEquals(at('h'), 'f', '6')],
-    ['hashEquals of a missing field', false, (tx, at) => tx.require.hashEquals(at('h'), '-', '')],
-    ['hashEquals of another type', false, (tx, at) => tx.require.hashEquals(at('s'), 'f', 'v')],
-    ['exists', true, (tx, at) => tx.require.exists(at('s'))],
-    ['exists of a missing key', false, (tx, at) => tx.require.exists(at('-'))],
-    ['absent', true, (tx, at) => tx.require.absent(at('-'))],
-    ['absent of a key that is there', false, (tx, at) => tx.require.absent(at('h'))],
-    ['version that is there', true, (tx, at) => tx.require.version(at('h'), 'f', 5)],
-    ['version that is another', false, (tx, at) => tx.require.version(at('h'), 'f', 4)],
-    ['version 0 of a missing key', true, (tx, at) => tx.require.version(at('-'), 'f', 0)],
-    ['version of another type', false, (tx, at) => tx.require.version(at('s'), 'f', 0)],
-  ])('%s: %s', async (_name, holds, condition) => {
-    const { redis, dedup, at } = world();
-    await redis.set(at('s'), 'v');
-    await redis.hset(at('h'), 'f', 5);
-    const write = (tx: Effects) => {
-      tx.require.exists(at('s'));
-      // Written before: conditions are read on the data as they were.
-      tx.set(at('new'), 1);
-      condition(tx, at);
-    };
-    const calls = { once: () => dedup.once('a', ({ tx }) => write(tx)), apply: () => dedup.apply('b', write) };
-    for (const call of Object.values(calls)) {
-      await redis.hset(at('h'), 'f', 5);
-      await redis.del(at('new'), at('-'));
-      if (holds) await call();
-      else {
-        const error = await expectCode(call(), 'CONDITION_FAILED');
-        expect(error).toMatchObject({ index: 1, retryable: true });
-      }
-      expect(await redis.exists(at('new'))).toBe(holds ? 1 : 0);
-    }
-    for (const key of ['a', 'b']) expect((await dedup.inspect(key))?.state).toBe(holds ? 'completed' : 'released');
-  });
-
   test('version raises the version with the writes, from 1 where there was none', async () => {
     const { redis, dedup, at } = world();
     for (const expected of [0, 1, '2', 3n]) {

@@ -1,8 +1,11 @@
 --[[
-Signed 64-bit integers as decimal strings. Lua's numbers are doubles and lose digits past 2^53, so that an overflow near
-2^63 could not be foreseen with them.
+Numbers as Redis calculates with them. Integers are decimal strings: Lua's numbers are doubles and lose digits past 2^53, so
+that an overflow near 2^63 could not be foreseen with them. Floats are calculated nearly: Redis has more digits.
 ]]
 
+local LARGEST_FLOAT = 1e308
+-- Redis reads no float of more characters.
+local LONGEST_FLOAT = 5120
 local HALF_BASE = 1000000000
 
 -- As Redis reads one: no sign but a minus, no leading zeros, no "-0".
@@ -48,4 +51,35 @@ end
 
 local function negate_int64(text)
   return string.sub(text, 1, 1) == "-" and string.sub(text, 2) or "-" .. text
+end
+
+local function is_float(text)
+  return string.find(text, "^[-+]?%d+%.?%d*$") ~= nil
+    or string.find(text, "^[-+]?%.%d+$") ~= nil
+    or string.find(text, "^[-+]?%d+%.?%d*[eE][-+]?%d+$") ~= nil
+end
+
+-- What INCRBYFLOAT and HINCRBYFLOAT make of a value, nearly: the server calculates with more digits.
+local function add_float(value, by)
+  local number = value
+  if type(value) == "string" then
+    number = #value < LONGEST_FLOAT and is_float(value) and tonumber(value) or nil
+  end
+  if not number then
+    return nil, "not_a_float"
+  end
+  local sum = number + tonumber(by)
+  if not (math.abs(number) <= LARGEST_FLOAT and math.abs(sum) <= LARGEST_FLOAT) then
+    return nil, "out_of_range"
+  end
+  return sum
+end
+
+-- What INCRBY and HINCRBY make of a value.
+local function add_integer(value, by)
+  if type(value) ~= "string" or not is_int64(value) then
+    return nil, "not_an_integer"
+  end
+  local sum = add_int64(value, by)
+  return sum, not sum and "out_of_range" or nil
 end
