@@ -12,6 +12,8 @@ const NUMBERS = ['INCR', 'INCRBY', 'DECR', 'DECRBY'];
 const BYTES = ['APPEND', 'SETRANGE', 'SETBIT'];
 const RANGES = ['ZREMRANGEBYSCORE', 'ZREMRANGEBYRANK'];
 const TIMES = ['EXPIRE', 'PEXPIRE', 'EXPIREAT', 'PEXPIREAT'];
+/** After these there may be no key. */
+const REMOVALS = ['UNLINK', 'HDEL', 'SREM', 'ZREM', 'LTRIM', 'LREM', ...RANGES, ...TIMES];
 
 export class KeyUse {
   /** The types that commands needed since the list last replaced or removed the key. */
@@ -25,6 +27,13 @@ export class KeyUse {
   #rangeRemoved = false;
   #placesRemoved = false;
   #hasPlaces = false;
+  #mayBeGone = false;
+  #comesBack = false;
+
+  /** Does a command come after one that may remove the key? */
+  get comesBack(): boolean {
+    return this.#comesBack;
+  }
 
   get letter(): Letter {
     return this.#letter;
@@ -36,6 +45,8 @@ export class KeyUse {
    * @throws InvalidOptionError for a command whose success could not be foreseen after the earlier ones
    */
   add(command: string, type: DataType, words: readonly Word[], place: Place): void {
+    this.#comesBack ||= this.#mayBeGone;
+    this.#mayBeGone ||= REMOVALS.includes(command) || (command === 'SET' && String(words[1]).endsWith('AT'));
     if (command === 'UNLINK' || command === 'SET') this.#replaced();
     if (TIMES.includes(command)) {
       if (Number(words[0]) <= 0 && !command.endsWith('AT')) this.#replaced();

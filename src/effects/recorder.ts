@@ -82,7 +82,9 @@ export class Recorder {
   get effects(): EffectList {
     if (this.#words.length === 0) return NO_EFFECTS;
     const plan = this.#uses.map(({ letter }) => letter).join('');
-    return { keys: this.#keys, plan, words: this.#words, alone: this.#alone };
+    const effects = { keys: this.#keys, plan, words: this.#words, alone: this.#alone };
+    if (!this.#terms.isCluster || !this.#uses.some(({ comesBack }) => comesBack)) return effects;
+    return { ...effects, keys: [...this.#keys, absentKey(this.#terms)], plan: `${plan}1` };
   }
 
   /** @param number as the script tells it, from 1 */
@@ -204,6 +206,15 @@ export class Recorder {
       });
     }
   }
+}
+
+/**
+ * A key that is never there, in the record's slot. While a slot is moved, a key that a script removes cannot be made again:
+ * the script would fail in the middle. A script that declares a key which is not there is not run at all until then.
+ */
+function absentKey({ redisKey, namespace, keyPrefix }: RecorderTerms): string {
+  const name = keyPrefix + redisKey;
+  return `{${/\{([^{}]+)\}/.exec(name)?.[1] ?? name}}:${namespace}::absent`;
 }
 
 for (const [name, spec] of Object.entries(COMMANDS) as [CommandName, CommandSpec][]) {

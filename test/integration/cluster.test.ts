@@ -3,7 +3,7 @@ import calculateSlot from 'cluster-key-slot';
 import { Cluster } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { Effects } from '../../src/index.js';
-import { expectCode, expectRanOnce, freshNamespace, heldHandler, makeDedup } from '../support/index.js';
+import { expectCode, expectRanOnce, freshNamespace, heldHandler, makeDedup, until } from '../support/index.js';
 import { type RedisCluster, startCluster } from '../support/redis/cluster.js';
 
 let servers: RedisCluster;
@@ -140,4 +140,40 @@ describe.each(['', 'app:', '{app}:'])('with keyPrefix `%s`,', (keyPrefix) => {
     release();
     expectRanOnce((await Promise.all([first, second])).flatMap((outcome) => outcome ?? []));
   });
+});
+
+test('a list that removes a key and makes it again waits while its slot is moved, and no half of it is made', async () => {
+  const namespace = freshNamespace();
+  const cluster = connectCluster();
+  const dedup = makeDedup({ namespace }, cluster);
+  const [slot, data] = ['moved', `{moved}${namespace}-data`];
+  const number = String(calculateSlot(data));
+  await cluster.rpush(data, 'old');
+  const owners = await Promise.all(
+    cluster.nodes('master').map(async (node) => ({
+      node,
+      id: String(await node.call('CLUSTER', 'MYID')),
+      isOwner: (await node.call('CLUSTER', 'COUNTKEYSINSLOT', number)) === 1,
+    })),
+  );
+  const source = owners.find(({ isOwner }) => isOwner);
+  const target = owners.find(({ isOwner }) => !isOwner);
+  const setSlot = (...args: string[]) => source?.node.call('CLUSTER', 'SETSLOT', number, ...args);
+  const call = dedup.once(
+    'k',
+    async ({ tx }) => {
+      tx.incr(`${data}-n`).del(data).rpush(data, 'new');
+      await cluster.incr(`${data}-n`);
+      await setSlot('MIGRATING', target?.id as string);
+    },
+    { slot },
+  );
+  const isPutOff = async () => /errorstat_(TRYAGAIN|ASK):/.test(String(await source?.node.info('errorstats')));
+  await until(isPutOff);
+  expect(await source?.node.call('EVAL', "return redis.call('LRANGE', KEYS[1], 0, -1)", '1', data)).toEqual(['old']);
+  await setSlot('STABLE');
+  await call;
+  expect(await cluster.lrange(data, 0, -1)).toEqual(['new']);
+  expect(await cluster.get(`${data}-n`)).toBe('2');
+  expect(await dedup.inspect('k', { slot })).toMatchObject({ state: 'completed', attempt: 1 });
 });
