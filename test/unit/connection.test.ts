@@ -1,0 +1,444 @@
+/** One exchange with Redis: what is known when it fails, by what ioredis tells. */
+import { EventEmitter } from 'node:events';
+import { inspect } from 'node:util';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { Connection, ExchangeError, type RedisConnection } from '../../src/redis/connection.js';
+import { SCRIPTS } from '../../src/redis/scripts.generated.js';
+import { type ScriptCall, type ScriptReply, Scripts } from '../../src/redis/scripts.js';
+
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+/** What stands in for ioredis: its status, its events, and what the test has it answer. */
+class Client extends EventEmitter {
+  status = 'ready';
+  isCluster = false;
+  options: { keyPrefix?: string } = {};
+  readonly sent: { name: string; words: (string | Buffer | number)[] }[] = [];
+  answer: (name: string, words: (string | Buffer | number)[]) => Promise<unknown> = async () => [[Buffer.from('none')]];
+  connect = vi.fn(async () => {});
+
+  evalshaBuffer = (...words: (string | Buffer | number)[]) => this.#take('evalsha', words);
+  evalBuffer = (...words: (string | Buffer | number)[]) => this.#take('eval', words);
+  call = (name: string, words: string[]) => this.#take(name, words);
+
+  #take(name: string, words: (string | Buffer | number)[]): Promise<unknown> {
+    this.sent.push({ name, words });
+    return this.answer(name, words);
+  }
+
+  drop(): void {
+    this.status = 'reconnecting';
+    this.emit('close');
+  }
+
+  becomes(status: 'ready' | 'end'): void {
+    this.status = status;
+    this.emit(status);
+  }
+}
+
+function replyError(message: string): Error {
+  return Object.assign(new Error(message), { name: 'ReplyError', command: { args: ['hunter2'] } });
+}
+
+function stage(status = 'ready') {
+  const client = Object.assign(new Client(), { status });
+  const connection = Connection.of(client as unknown as RedisConnection);
+  const run = (deadline = performance.now() + 1_000) => connection.run(SCRIPTS.inspect, ['r:k'], [1, 'a'], deadline);
+  const scripts = new Scripts(connection, 1_000);
+  return { client, connection, run, scripts };
+}
+
+async function failure(call: Promise<unknown>): Promise<ExchangeError> {
+  const error = await call.then(
+    () => expect.fail('it must fail'),
+    (reason: unknown) => reason,
+  );
+  if (!(error instanceof ExchangeError)) throw error;
+  return error;
+}
+const pass = (ms: number) => vi.advanceTimersByTimeAsync(ms);
+const never = () => new Promise<never>(() => {});
+
+describe('a script that is run', () => {
+  test('is sent by its hash, with its keys counted, and answers by entries', async () => {
+    const { client, run } = stage();
+    const sentAt = performance.now();
+    expect(await run()).toEqual({ entries: [[Buffer.from('none')]], steady: true, sentAt });
+    expect(client.sent).toEqual([{ name: 'evalsha', words: [SCRIPTS.inspect.sha1, 1, 'r:k', 1, 'a'] }]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  test('is sent in full where the server does not know it', async () => {
+    const { client, run } = stage();
+    client.answer = async (name) => {
+      if (name === 'evalsha') throw replyError('NOSCRIPT No matching script.');
+      return [[Buffer.from('none')]];
+    };
+    expect(await run()).toMatchObject({ entries: [[Buffer.from('none')]], steady: true });
+    expect(client.sent[1]).toEqual({ name: 'eval', words: [SCRIPTS.inspect.source, 1, 'r:k', 1, 'a'] });
+  });
+
+  test('is sent no second time after any other refusal, though it speaks of NOSCRIPT', async () => {
+    const { client, run } = stage();
+    client.answer = () => Promise.reject(replyError('ERR it said NOSCRIPT'));
+    expect(await failure(run())).toMatchObject({ code: 'ERR' });
+    expect(client.sent).toHaveLength(1);
+  });
+
+  test.each([
+    ['evalsha', 1],
+    ['eval', 2],
+  ])('is not steady where the connection dropped during %s', async (dropping, sent) => {
+    const { client, run } = stage();
+    client.answer = async (name) => {
+      if (name === dropping) client.emit('close');
+      if (name === 'evalsha' && sent === 2) throw replyError('NOSCRIPT');
+      return [];
+    };
+    expect(await run()).toMatchObject({ steady: false });
+    expect(client.sent).toHaveLength(sent);
+  });
+
+  test('is never steady in a cluster, which sends again by itself', async () => {
+    const { client, run } = stage();
+    client.isCluster = true;
+    expect(await run()).toMatchObject({ steady: false });
+    client.answer = () => Promise.reject(replyError('OOM no memory'));
+    expect(await failure(run())).toMatchObject({ failure: 'unknown', code: 'OOM' });
+  });
+});
+
+describe('an exchange that fails', () => {
+  test('by a refusal is refused, with its code', async () => {
+    const { client, run } = stage();
+    client.answer = () => Promise.reject(replyError('OOM command not allowed'));
+    const sentAt = performance.now();
+    const error = await failure(run());
+    expect(error).toMatchObject({ failure: 'refused', code: 'OOM', sentAt, ofWholeList: true, passes: false });
+    expect(error.message).toBe('Redis answered OOM');
+  });
+
+  test('by a refusal without a code is told as ERR', async () => {
+    const { client, run } = stage();
+    client.answer = () => Promise.reject(replyError('no code'));
+    expect(await failure(run())).toMatchObject({ failure: 'refused', code: 'ERR' });
+  });
+
+  test('by a refusal after the connection dropped is unknown: a first copy may have run', async () => {
+    const { client, run } = stage();
+    client.answer = () => {
+      client.emit('close');
+      return Promise.reject(replyError('OOM'));
+    };
+    expect(await failure(run())).toMatchObject({ failure: 'unknown', code: 'OOM' });
+  });
+
+  test.each(['LOADING', 'BUSY', 'TRYAGAIN', 'CLUSTERDOWN', 'MASTERDOWN', 'READONLY'])(
+    'by %s passes by itself',
+    async (code) => {
+      const { client, run } = stage();
+      client.answer = () => Promise.reject(replyError(`${code} for now`));
+      expect(await failure(run())).toMatchObject({ code, passes: true });
+    },
+  );
+
+  test('without an answer at its deadline is unknown, and passes by no code', async () => {
+    const { client, run } = stage();
+    client.answer = never;
+    const sentAt = performance.now();
+    const failed = failure(run(sentAt + 300));
+    await pass(299);
+    expect(vi.getTimerCount()).toBe(1);
+    await pass(1);
+    expect(await failed).toMatchObject({ failure: 'unknown', code: null, passes: false, ofWholeList: false });
+  });
+
+  test('by a command that ioredis kept back is unsent', async () => {
+    const { client, run } = stage();
+    client.answer = () => Promise.reject(new Error("Stream isn't writeable and enableOfflineQueue options is false"));
+    expect(await failure(run())).toMatchObject({ failure: 'unsent', code: null });
+  });
+
+  test('by a command that ioredis kept back after a drop is unknown: an earlier copy may have run', async () => {
+    const { client, run } = stage();
+    client.answer = () => {
+      client.emit('close');
+      return Promise.reject(new Error("Stream isn't writeable and enableOfflineQueue options is false"));
+    };
+    expect(await failure(run())).toMatchObject({ failure: 'unknown', code: null });
+  });
+
+  test('by any other error is unknown, keeps its name and message, and none of its arguments', async () => {
+    const { client, run } = stage();
+    const thrown = Object.assign(new TypeError('the socket broke'), { command: { args: ['hunter2'] } });
+    client.answer = () => Promise.reject(thrown);
+    const sentAt = performance.now();
+    const error = await failure(run());
+    expect(error).toMatchObject({ failure: 'unknown', code: null, sentAt, message: 'the socket broke' });
+    expect(error.cause).toMatchObject({ name: 'TypeError', message: 'the socket broke' });
+    expect(inspect(error, { depth: 10, showHidden: true })).not.toContain('hunter2');
+    expect(error.as('unsent')).toMatchObject({ failure: 'unsent', code: null, sentAt, cause: error.cause });
+  });
+
+  test('of a plain command says the same', async () => {
+    const { client, connection } = stage();
+    client.answer = async () => 'text';
+    expect(await connection.command('info', ['memory'], performance.now() + 1_000)).toBe('text');
+    expect(client.sent).toEqual([{ name: 'info', words: ['memory'] }]);
+    client.answer = () => Promise.reject(replyError('NOPERM no'));
+    const error = await failure(connection.command('info', [], performance.now() + 1_000));
+    expect(error).toMatchObject({ failure: 'unknown', code: 'NOPERM' });
+  });
+});
+
+describe('a connection', () => {
+  test('is one for all who use it, and listens once', () => {
+    const { client, connection } = stage();
+    expect(Connection.of(client as unknown as RedisConnection)).toBe(connection);
+    expect(client.listenerCount('close')).toBe(1);
+  });
+
+  test('tells its keyPrefix, empty where there is none', () => {
+    const { client, connection } = stage();
+    expect(connection.keyPrefix).toBe('');
+    client.options.keyPrefix = 'app:';
+    expect(connection.keyPrefix).toBe('app:');
+  });
+
+  test('that is not ready is waited for, and nothing is sent before', async () => {
+    const { client, run } = stage('connecting');
+    const running = run();
+    await pass(100);
+    expect(client.sent).toEqual([]);
+    expect(client.connect).not.toHaveBeenCalled();
+    client.becomes('ready');
+    expect(await running).toMatchObject({ sentAt: performance.now() });
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  test('that nobody has begun is begun', async () => {
+    const { client, run } = stage('wait');
+    client.connect.mockImplementation(async () => {
+      client.status = 'connecting';
+      throw new Error('told by the connection itself');
+    });
+    const running = run();
+    await pass(1);
+    client.becomes('ready');
+    await running;
+    expect(client.connect).toHaveBeenCalledTimes(1);
+  });
+
+  test('that is closed, or closes while it is waited for, sends nothing', async () => {
+    const { client, run } = stage('end');
+    expect(await failure(run())).toMatchObject({ failure: 'unsent', message: 'The connection to Redis is closed' });
+    client.status = 'connecting';
+    const failed = failure(run());
+    await pass(1);
+    client.becomes('end');
+    expect(await failed).toMatchObject({ failure: 'unsent', code: null });
+    expect(client.sent).toEqual([]);
+  });
+
+  test('that is not ready in time sends nothing, and is told as it stands', async () => {
+    const { client, run } = stage('connecting');
+    const failed = failure(run(performance.now() + 300));
+    await pass(300);
+    const error = await failed;
+    expect(error).toMatchObject({ failure: 'unsent', code: null });
+    expect(error.message).toContain('`connecting`');
+    client.becomes('ready');
+    await pass(1);
+    expect(client.sent).toEqual([]);
+  });
+});
+
+describe('a call of a script', () => {
+  const release = {
+    token: 't',
+    fence: 1,
+    born: 1,
+    as: 'released',
+    ended: 'failed',
+    ttl_ms: 1,
+    channel: '',
+    failure: '',
+  };
+  const renew = (redisKey: string): ScriptCall<'renew'> => ({
+    redisKey,
+    args: { token: `of ${redisKey}`, fence: 2, lease_ms: 3, ttl_ms: 4 },
+  });
+  const entry = (...words: string[]) => words.map((word) => Buffer.from(word));
+
+  test('sends its arguments in the order of the script, and answers by a status and its fields', async () => {
+    const { client, scripts } = stage();
+    client.answer = async () => [entry('busy', '300')];
+    const sentAt = performance.now();
+    const args = { waits: '1', max_attempts: 6, retention_ms: 5, ttl_ms: 4, lease_ms: 3, fingerprint: 'f', token: 't' };
+    expect(await scripts.call('claim', 'r:k', args)).toEqual({
+      status: 'busy',
+      fields: entry('300'),
+      steady: true,
+      sentAt,
+    });
+    expect(client.sent[0]?.words.slice(1)).toEqual([1, 'r:k', 't', 'f', 3, 4, 5, 6, '1']);
+  });
+
+  test('is sent again every 20 ms while it is refused by what passes', async () => {
+    const { client, scripts } = stage();
+    client.answer = async () => {
+      if (client.sent.length < 4) throw replyError('LOADING');
+      return [entry('released')];
+    };
+    const call = scripts.call('settle', 'r:k', release);
+    await pass(59);
+    expect(client.sent).toHaveLength(3);
+    await pass(1);
+    // It was refused each time: the copy that answers is the only one that ran.
+    expect(await call).toMatchObject({ status: 'released', steady: true, sentAt: performance.now() });
+  });
+
+  test('that is refused for good is refused at once', async () => {
+    const { client, scripts } = stage();
+    client.answer = async () => [entry('refused', 'OOM')];
+    const error = await failure(scripts.call('settle', 'r:k', release));
+    expect(error).toMatchObject({ failure: 'refused', code: 'OOM', ofWholeList: false, message: 'Redis answered OOM' });
+    expect(client.sent).toHaveLength(1);
+  });
+
+  test('that is refused after the connection dropped may have run before', async () => {
+    const { client, scripts } = stage();
+    client.answer = async () => {
+      client.emit('close');
+      return [entry('refused', 'OOM')];
+    };
+    expect(await failure(scripts.call('settle', 'r:k', release))).toMatchObject({ failure: 'unknown', code: 'OOM' });
+  });
+
+  test('that may have run before is not steady, and counts from its first copy', async () => {
+    const { client, scripts } = stage();
+    const sentAt = performance.now();
+    client.answer = async () => {
+      if (client.sent.length < 3) throw new Error('Connection is closed.');
+      return [entry('released')];
+    };
+    const call = scripts.call('settle', 'r:k', release);
+    await pass(40);
+    expect(await call).toMatchObject({ status: 'released', fields: [], steady: false, sentAt });
+  });
+
+  test('that may have run before is unknown, though its last copy is refused', async () => {
+    const { client, scripts } = stage();
+    client.answer = () =>
+      Promise.reject(client.sent.length < 2 ? new Error('Connection is closed.') : replyError('OOM'));
+    const call = failure(scripts.call('settle', 'r:k', release));
+    await pass(20);
+    expect(await call).toMatchObject({ failure: 'unknown', code: 'OOM' });
+  });
+
+  test('that is refused all the time fails before its deadline', async () => {
+    const { client, scripts } = stage();
+    client.answer = () => Promise.reject(replyError('READONLY'));
+    const call = failure(scripts.call('settle', 'r:k', release));
+    await pass(979);
+    expect(client.sent).toHaveLength(49);
+    await pass(1);
+    expect(await call).toMatchObject({ failure: 'refused', code: 'READONLY' });
+    expect(client.sent).toHaveLength(50);
+  });
+
+  test('is not sent again where the connection is closed', async () => {
+    const { client, scripts } = stage();
+    client.answer = () => {
+      client.becomes('end');
+      return Promise.reject(new Error('Connection is closed.'));
+    };
+    expect(await failure(scripts.call('settle', 'r:k', release))).toMatchObject({ failure: 'unknown', code: null });
+    expect(client.sent).toHaveLength(1);
+  });
+
+  test.each([replyError('LOADING'), new Error('Connection is closed.')])(
+    'of forget is not sent again after %s: it might remove what came since',
+    async (error) => {
+      const { client, scripts } = stage();
+      client.answer = () => Promise.reject(error);
+      await failure(scripts.call('forget', 'r:k', { force: '0' }));
+      expect(client.sent).toHaveLength(1);
+    },
+  );
+
+  test('has redisTimeout for its deadline, or its own', async () => {
+    const { client, scripts } = stage();
+    client.answer = never;
+    const calls = [
+      failure(scripts.call('settle', 'r:k', release)),
+      failure(scripts.call('settle', 'r:k', release, performance.now() + 200)),
+    ];
+    const ended: number[] = [];
+    calls.forEach((call, index) => void call.then(() => ended.push(index)));
+    await pass(200);
+    expect(ended).toEqual([1]);
+    await pass(799);
+    expect(ended).toEqual([1]);
+    await pass(1);
+    expect(ended).toEqual([1, 0]);
+  });
+
+  test('goes with others in lists of 128, answered in their order', async () => {
+    const { client, scripts } = stage();
+    client.answer = async (_name, words) =>
+      words.slice(2, 2 + (words[1] as number)).map((key) => entry('renewed', String(key)));
+    const calls = Array.from({ length: 300 }, (_, i) => renew(`r:${i}`));
+    const replies = await scripts.callMany('renew', calls);
+    expect(client.sent.map(({ words }) => words[1])).toEqual([128, 128, 44]);
+    expect(client.sent[2]?.words.slice(2, 5)).toEqual(['r:256', 'r:257', 'r:258']);
+    expect(client.sent[2]?.words.slice(46, 54)).toEqual(['of r:256', 2, 3, 4, 'of r:257', 2, 3, 4]);
+    expect(replies.map((reply) => String((reply as ScriptReply<'renew'>).fields[0]))).toEqual(
+      calls.map(({ redisKey }) => redisKey),
+    );
+  });
+
+  test('goes by itself in a cluster', async () => {
+    const { client, scripts } = stage();
+    client.isCluster = true;
+    client.answer = async () => [entry('renewed')];
+    await scripts.callMany('renew', ['r:a', 'r:b'].map(renew));
+    expect(client.sent.map(({ words }) => words.slice(1, 3))).toEqual([
+      [1, 'r:a'],
+      [1, 'r:b'],
+    ]);
+  });
+
+  test('of a list that is refused as a whole is sought by itself', async () => {
+    const { client, scripts } = stage();
+    client.answer = async (_name, words) => {
+      if (words.includes('r:b')) throw replyError('NOPERM no such key for you');
+      return [entry('renewed')];
+    };
+    const replies = await scripts.callMany('renew', ['r:a', 'r:b', 'r:c'].map(renew));
+    expect(replies).toMatchObject([
+      { status: 'renewed' },
+      { failure: 'refused', code: 'NOPERM' },
+      { status: 'renewed' },
+    ]);
+    expect(client.sent.map(({ words }) => words[1])).toEqual([3, 1, 1, 1]);
+  });
+
+  test.each<[string, number, () => Promise<unknown>]>([
+    ['refused alone', 1, () => Promise.reject(replyError('NOPERM'))],
+    ['without an answer', 2, () => Promise.reject(new Error('Connection is closed.'))],
+    ['with each entry refused for itself', 2, async () => [entry('refused', 'OOM'), entry('refused', 'OOM')]],
+    ['with an entry refused for itself', 2, async () => [entry('renewed'), entry('refused', 'OOM')]],
+  ])('of a list %s is sought no second time', async (_name, size, answer) => {
+    const { client, scripts } = stage();
+    client.answer = answer;
+    await scripts.callMany('renew', ['r:a', 'r:b'].slice(0, size).map(renew));
+    expect(client.sent).toHaveLength(1);
+  });
+});
