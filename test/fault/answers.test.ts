@@ -2,6 +2,7 @@
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { Dedup, type DedupOptions } from '../../src/index.js';
+import { SCRIPTS } from '../../src/redis/scripts.generated.js';
 import { expectCode, freshNamespace, gate, until } from '../support/index.js';
 import { type Fate, FaultProxy, type ProxiedCommand } from '../support/proxy.js';
 import { type RedisServer, startRedis } from '../support/redis/index.js';
@@ -11,6 +12,10 @@ let proxy: FaultProxy;
 beforeAll(async () => {
   server = await startRedis();
   proxy = await FaultProxy.start(server.port);
+  // The server knows the scripts: an answer that is lost is then one of a script that ran.
+  const redis = new Redis(server.url);
+  for (const { source } of Object.values(SCRIPTS)) await redis.script('LOAD', source);
+  redis.disconnect();
 });
 afterEach(() => proxy.reset());
 afterAll(async () => {
@@ -18,7 +23,8 @@ afterAll(async () => {
   await server.stop();
 });
 
-function make(url: string, namespace: string, options: DedupOptions = {}, redisOptions: object = {}): Dedup {
+/** A Dedup whose connection is ready: the time that it takes to connect is no part of a test. */
+async function make(url: string, namespace: string, options: DedupOptions, redisOptions: object): Promise<Dedup> {
   const redis = new Redis(url, { retryStrategy: () => 5, ...redisOptions });
   redis.on('error', () => {});
   const dedup = new Dedup(redis, { namespace, redisTimeout: 300, allowEviction: true, ...options });
@@ -26,13 +32,14 @@ function make(url: string, namespace: string, options: DedupOptions = {}, redisO
     await dedup.close({ drain: 0 });
     redis.disconnect();
   });
+  await until(() => redis.status === 'ready');
   return dedup;
 }
 
 /** One caller behind the proxy, one beside it. */
-function pair(options: DedupOptions = {}, redisOptions: object = {}): [behind: Dedup, beside: Dedup] {
+async function pair(options: DedupOptions = {}, redisOptions: object = {}): Promise<[behind: Dedup, beside: Dedup]> {
   const namespace = freshNamespace();
-  return [make(proxy.url, namespace, options, redisOptions), make(server.url, namespace, options)];
+  return [await make(proxy.url, namespace, options, redisOptions), await make(server.url, namespace, options, {})];
 }
 
 /** A fate for the first of a script's commands, for all of them, or for some. */
@@ -55,7 +62,7 @@ describe('one lost answer', () => {
     ['commit', 'cut after'],
     ['commit', 'tear'],
   ])('of a %s, by %s, is made up for: the handler runs once and its result is stored', async (script, fate) => {
-    const [behind, beside] = pair();
+    const [behind, beside] = await pair();
     befall(script, fate);
     let runs = 0;
     expect(await behind.run('k', () => ++runs)).toMatchObject({ status: 'executed', value: 1, attempt: 1 });
@@ -65,7 +72,7 @@ describe('one lost answer', () => {
   test.each<[Fate]>([['lose reply'], ['lose request']])(
     'of a commit, by %s on a half-open connection, is sent again when the connection is new',
     async (fate) => {
-      const [behind, beside] = pair({ redisTimeout: 200 });
+      const [behind, beside] = await pair({ redisTimeout: 200 });
       befall('commit', fate);
       const call = behind.run('k', () => 'value');
       await until(() => (proxy.counts.get(fate as string) ?? 0) > 0);
@@ -81,7 +88,7 @@ describe('a claim that is never answered', () => {
   test.each<[Fate]>([['lose reply'], ['lose request']])(
     '(%s) is told as such: the handler did not run',
     async (fate) => {
-      const [behind, beside] = pair({ lease: '20s' });
+      const [behind, beside] = await pair({ lease: '20s' });
       befall('claim', fate, always);
       const error = await expectCode(
         behind.once('k', () => expect.fail('the handler must not run')),
@@ -97,7 +104,7 @@ describe('a claim that is never answered', () => {
   );
 
   test("is not bypassed by onStoreFailure: 'proceed', since it may stand", async () => {
-    const [behind] = pair({ onStoreFailure: 'proceed' });
+    const [behind] = await pair({ onStoreFailure: 'proceed' });
     befall('claim', 'lose reply', always);
     await expectCode(
       behind.once('k', () => expect.fail('the handler must not run')),
@@ -108,7 +115,7 @@ describe('a claim that is never answered', () => {
 
 describe('a commit that is never answered', () => {
   test('though it was applied is done: settle tells', async () => {
-    const [behind, beside] = pair({ redisTimeout: 150 }, { autoResendUnfulfilledCommands: false });
+    const [behind, beside] = await pair({ redisTimeout: 150 }, { autoResendUnfulfilledCommands: false });
     // The commit's answer is lost for the whole phase; the connection is new for settle.
     proxy.fate = ({ script }) => (script === 'commit' ? 'cut after' : 'pass');
     expect(await behind.run('k', () => 'value')).toMatchObject({ status: 'executed', value: 'value' });
@@ -116,7 +123,7 @@ describe('a commit that is never answered', () => {
   });
 
   test('and was never applied is surely not done: settle releases the key, and the next attempt is number 2', async () => {
-    const [behind, beside] = pair({ redisTimeout: 150 }, { autoResendUnfulfilledCommands: false });
+    const [behind, beside] = await pair({ redisTimeout: 150 }, { autoResendUnfulfilledCommands: false });
     proxy.fate = ({ script }) => (script === 'commit' ? 'cut before' : 'pass');
     const error = await expectCode(
       behind.once('k', () => 'lost'),
@@ -130,7 +137,7 @@ describe('a commit that is never answered', () => {
     ['cut after', 'completed'],
     ['cut before', 'in_progress'],
   ])('nor its settle (%s) is unknown, and a later call settles it', async (fate, state) => {
-    const [behind, beside] = pair({ redisTimeout: 150, lease: 400 });
+    const [behind, beside] = await pair({ redisTimeout: 150, lease: 400 });
     proxy.fate = ({ script }) => (script === 'commit' ? fate : script === 'settle' ? 'cut before' : 'pass');
     const error = await expectCode(
       behind.once('k', () => 'first'),
@@ -147,7 +154,7 @@ describe('a commit that is never answered', () => {
   });
 
   test('and whose record is gone meanwhile is unknown, never lost', async () => {
-    const [behind, beside] = pair();
+    const [behind, beside] = await pair();
     proxy.fate = ({ script }) => (script === 'commit' ? 'cut after' : 'pass');
     const call = behind.once('k', () => 'value');
     await until(async () => (await beside.inspect('k'))?.state === 'completed');
@@ -157,7 +164,7 @@ describe('a commit that is never answered', () => {
   });
 
   test('and whose record another took meanwhile is unknown, never lost', async () => {
-    const [behind, beside] = pair();
+    const [behind, beside] = await pair();
     proxy.fate = ({ script }) => (script === 'commit' ? 'cut after' : 'pass');
     const call = behind.once('k', () => 'value');
     await until(async () => (await beside.inspect('k'))?.state === 'completed');
@@ -171,7 +178,7 @@ describe('a commit that is never answered', () => {
 
 describe('a connection that stood all the time', () => {
   test('tells of a record that is gone that nothing was applied', async () => {
-    const [behind, beside] = pair();
+    const [behind, beside] = await pair();
     const hold = gate();
     const call = behind.once('k', () => hold.opened);
     await until(async () => (await beside.inspect('k'))?.state === 'in_progress');
@@ -192,7 +199,7 @@ describe('late messages of an attempt that was given up', () => {
   ];
 
   test.each(orders)('in the order %s change nothing, and are told so', async (_name, order) => {
-    const [behind, beside] = pair(
+    const [behind, beside] = await pair(
       { redisTimeout: 150, lease: 300 },
       { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 },
     );
@@ -225,7 +232,7 @@ describe('late messages of an attempt that was given up', () => {
   ] as const)(
     'that was released, in the order %s, change nothing, and the next attempt works',
     async (_name, order) => {
-      const [behind, beside] = pair();
+      const [behind, beside] = await pair();
       proxy.fate = ({ script }) => (script === 'claim' || script === 'settle' ? 'double' : 'pass');
       await behind.once('k', () => Promise.reject(new Error('gives up'))).catch(() => {});
       proxy.fate = () => 'pass';
@@ -242,7 +249,7 @@ describe('late messages of an attempt that was given up', () => {
 
 describe('Redis that is not reached', () => {
   test('is told at once where the connection is closed, and the handler does not run', async () => {
-    const [behind] = pair();
+    const [behind] = await pair();
     const redis = new Redis(proxy.url, { retryStrategy: () => null });
     redis.on('error', () => {});
     const dedup = new Dedup(redis, { namespace: freshNamespace() });
@@ -297,14 +304,14 @@ describe('Redis that is not reached', () => {
   });
 
   test('of a forget without an answer is unknown', async () => {
-    const [behind] = pair({ redisTimeout: 100 });
+    const [behind] = await pair({ redisTimeout: 100 });
     await behind.once('k', () => 1);
     befall('forget', 'lose reply', always);
     await expectCode(behind.forget('k'), 'OUTCOME_UNKNOWN');
   });
 
   test('after a handler has failed is made up for: the key is released when the connection is well', async () => {
-    const [behind, beside] = pair({ redisTimeout: 100, lease: '30s' });
+    const [behind, beside] = await pair({ redisTimeout: 100, lease: '30s' });
     befall('settle', 'lose reply', (index) => index < 2);
     await expect(behind.once('k', () => Promise.reject(new Error('its own')))).rejects.toThrow('its own');
     proxy.cutAll();
@@ -312,7 +319,7 @@ describe('Redis that is not reached', () => {
   });
 
   test('leaves no payload in what is thrown', async () => {
-    const [behind] = pair({ redisTimeout: 100 });
+    const [behind] = await pair({ redisTimeout: 100 });
     proxy.fate = ({ script }) => (script === 'claim' ? 'pass' : 'cut before');
     const error = await expectCode(
       behind.once('k', () => 'hunter2', { fingerprint: 'hunter3' }),
