@@ -148,6 +148,7 @@ describe('a handler', () => {
     );
     const stored = await expectCode(dedup.once('k', handler), 'STORED_FAILURE');
     expect(stored.failure).toEqual(failure);
+    expect(stored.key).toBe('k');
     expect(runs).toBe(1);
     expect(await dedup.inspect('k')).toMatchObject({ state: 'failed', attempt: 1 });
   });
@@ -175,13 +176,13 @@ describe('a handler', () => {
     };
     await expect(dedup.once('k', handler)).rejects.toThrow('always');
     await expect(dedup.once('k', handler)).rejects.toThrow('always');
-    const failed: number[] = [];
-    dedup.on('failed', ({ attempt }) => failed.push(attempt));
+    const failed: [number, number][] = [];
+    dedup.on('failed', ({ attempt, ranMs }) => failed.push([attempt, ranMs]));
     for (let i = 0; i < 2; i += 1) {
       const error = await expectCode(dedup.once('k', handler), 'ATTEMPTS_EXHAUSTED');
-      expect(error.attempts).toBe(2);
+      expect(error).toMatchObject({ key: 'k', attempts: 2 });
     }
-    expect(failed).toEqual([2]);
+    expect(failed).toEqual([[2, 0]]);
     expect(await dedup.inspect('k')).toMatchObject({ state: 'failed' });
   });
 
@@ -253,7 +254,9 @@ describe('a result', () => {
     ],
   ])('that JSON cannot encode, %s, is a CodecError: released, nothing stored', async (_name, handler) => {
     const dedup = makeDedup();
-    await expectCode(dedup.once('k', handler as () => unknown), 'CODEC');
+    const error = await expectCode(dedup.once('k', handler as () => unknown), 'CODEC');
+    expect(error.key).toBe('k');
+    expect(error.cause).toBeInstanceOf(Error);
     expect(await dedup.inspect('k')).toMatchObject({ state: 'released', resultBytes: null });
     expect(await dedup.once('k', () => 'good')).toBe('good');
   });
@@ -265,6 +268,7 @@ describe('a result', () => {
       'RESULT_TOO_LARGE',
     );
     expect(error.message).not.toContain('xxx');
+    expect(error.key).toBe('k');
     expect(await dedup.inspect('k')).toMatchObject({ state: 'released' });
     expect(await dedup.once('k', () => 'x'.repeat(8))).toBe('xxxxxxxx');
   });
@@ -283,8 +287,24 @@ describe('a result', () => {
       'CODEC',
     );
     expect((error.cause as Error).message).toBe('cannot');
+    expect(error.key).toBe('k');
     expect(await dedup.once('k', () => 1)).toBe('stored');
   });
+
+  test.each([5, null, undefined, { text: 'text' }])(
+    'that a codec encodes to %j is a CodecError: released',
+    async (encoded) => {
+      const dedup = makeDedup();
+      const codec = { encode: () => encoded as never, decode: String };
+      const error = await expectCode(
+        dedup.once('k', () => 1, { codec }),
+        'CODEC',
+      );
+      expect(error.message).toMatch(/^Expected the codec to encode to a string or a Buffer/);
+      expect(error.key).toBe('k');
+      expect(await dedup.inspect('k')).toMatchObject({ state: 'released' });
+    },
+  );
 
   test('goes through a codec of the caller, with the Redis key told', async () => {
     const dedup = makeDedup();
@@ -294,11 +314,15 @@ describe('a result', () => {
         seen.push(redisKey);
         return Buffer.from(String(value));
       },
-      decode: (bytes: Buffer) => BigInt(bytes.toString()),
+      decode: (bytes: Buffer, { redisKey }: { redisKey: string }) => {
+        seen.push(redisKey);
+        return BigInt(bytes.toString());
+      },
     };
     expect(await dedup.once('k', () => 12n, { codec })).toBe(12n);
     expect(await dedup.once('k', () => 13n, { codec })).toBe(12n);
-    expect(seen).toEqual([(await dedup.inspect('k'))?.redisKey]);
+    const redisKey = (await dedup.inspect('k'))?.redisKey;
+    expect(seen).toEqual([redisKey, redisKey, redisKey]);
   });
 });
 
@@ -315,10 +339,25 @@ describe('a stored record', () => {
       'CODEC',
     );
     expect(error.message).toMatch(/layout/);
+    expect(error.key).toBe('k');
     await expectCode(dedup.inspect('k'), 'CODEC');
     await expectCode(dedup.forget('k'), 'CODEC');
     expect(await redis.dumpBuffer(redisKey)).toEqual(before);
     expect(await dedup.forget('k', { force: true })).toBe(true);
+  });
+
+  test('of a failure that cannot be read is a CodecError, and stays', async () => {
+    const redis = connect();
+    const dedup = makeDedup({ onError: 'store' }, redis);
+    const fails = () => Promise.reject(new Error('final'));
+    await dedup.once('k', fails).catch(() => {});
+    const { redisKey } = (await dedup.inspect('k')) as { redisKey: string };
+    await redis.append(redisKey, '}');
+    const error = await expectCode(dedup.once('k', fails), 'CODEC');
+    expect(error.message).toMatch(/failure/);
+    expect(error.key).toBe('k');
+    expect(error.cause).toBeInstanceOf(Error);
+    expect(await dedup.inspect('k')).toMatchObject({ state: 'failed' });
   });
 
   test('that is broken is an error until it is forgotten', async () => {
@@ -330,11 +369,12 @@ describe('a stored record', () => {
     const { redisKey } = (await dedup.inspect('k')) as { redisKey: string };
     await redis.setrange(redisKey, 1, 'B');
     release();
-    await expectCode(held, 'BROKEN');
-    await expectCode(
+    expect((await expectCode(held, 'BROKEN')).key).toBe('k');
+    const later = await expectCode(
       dedup.once('k', () => 2),
       'BROKEN',
     );
+    expect(later.key).toBe('k');
     expect(await dedup.inspect('k')).toMatchObject({ state: 'broken' });
     expect(await dedup.forget('k')).toBe(true);
     expect(await dedup.once('k', () => 2)).toBe(2);
@@ -368,13 +408,30 @@ describe('a stored record', () => {
 
   test('that is forgotten while its handler runs is not committed', async () => {
     const dedup = makeDedup();
+    const lost: string[] = [];
+    dedup.on('leaseLost', ({ reason }) => lost.push(reason));
     const { handler, started, release } = heldHandler(1);
     const held = dedup.once('k', handler);
     await started;
     expect(await dedup.forget('k', { force: true })).toBe(true);
     release();
-    await expectCode(held, 'LEASE_LOST');
+    const error = await expectCode(held, 'LEASE_LOST');
+    expect(error.key).toBe('k');
+    expect(error.message).toMatch(/^The record is gone/);
+    expect(lost).toEqual(['taken_over']);
     expect(await dedup.inspect('k')).toBeNull();
+  });
+
+  test('that is not completed lives as long as its retention, two leases and a minute', async () => {
+    const dedup = makeDedup();
+    const fails = () => Promise.reject(new Error('no'));
+    const ttl = async (key: string, options: object) => {
+      await dedup.once(key, fails, options).catch(() => {});
+      return Math.ceil(((await dedup.inspect(key))?.expiresInMs as number) / 10_000) * 10;
+    };
+    expect(await ttl('retention', { retention: '5m', lease: '1s' })).toBe(300);
+    expect(await ttl('lease', { retention: '1s', lease: '2m' })).toBe(240);
+    expect(await ttl('minute', { retention: '1s', lease: '1s' })).toBe(60);
   });
 
   test('has a TTL, whatever it stands at', async () => {
@@ -408,6 +465,7 @@ describe('a fingerprint', () => {
         dedup.once('k', () => '', { fingerprint }),
         'FINGERPRINT_MISMATCH',
       );
+      expect(error.key).toBe('k');
       expect(JSON.stringify({ ...error, message: error.message })).not.toContain('secret');
     }
   });

@@ -32,6 +32,7 @@ describe('a server that may evict', () => {
       'UNSAFE_SERVER',
     );
     expect(error.message).toMatch(/volatile-lru.*noeviction.*allowEviction/);
+    expect(error.key).toBe('k');
     expect(await redis.dbsize()).toBe(0);
     expect(policies).toEqual(['volatile-lru']);
   });
@@ -71,10 +72,16 @@ describe('a server that may evict', () => {
   });
 
   test('with no limit of memory, or that evicts nothing, is safe', async () => {
-    expect(
-      await makeDedup({}, connect({}, await serverWith('--maxmemory-policy', 'allkeys-lru'))).once('k', () => 1),
-    ).toBe(1);
-    expect(await makeDedup({}, connect({}, await serverWith('--maxmemory', '50mb'))).once('k', () => 1)).toBe(1);
+    const told: (string | null)[] = [];
+    for (const args of [
+      ['--maxmemory-policy', 'allkeys-lru'],
+      ['--maxmemory', '50mb'],
+    ]) {
+      const dedup = makeDedup({}, connect({}, await serverWith(...args)));
+      dedup.on('unsafeServer', ({ policy }) => told.push(policy));
+      expect(await dedup.once('k', () => 1)).toBe(1);
+    }
+    expect(told).toEqual([]);
   });
 });
 
@@ -91,8 +98,8 @@ describeOnEachServer('a user', (version) => {
     const dedup = makeDedup({}, connect({ username: 'app', password: 'x', enableReadyCheck: false }, url));
     const policies: (string | null)[] = [];
     dedup.on('unsafeServer', ({ policy }) => policies.push(policy));
-    expect(await dedup.once('k', () => 1)).toBe(1);
-    expect(await dedup.once('k2', () => 2)).toBe(2);
+    expect(await Promise.all([dedup.once('k', () => 1), dedup.once('k2', () => 2)])).toEqual([1, 2]);
+    expect(await dedup.once('k3', () => 3)).toBe(3);
     expect(policies).toEqual([null]);
   });
 
@@ -109,6 +116,23 @@ describeOnEachServer('a user', (version) => {
     expect(await held).toMatchObject({ status: 'executed' });
   });
 
+  test('that loses the right to write while its handler runs is told at once what stands', async () => {
+    const url = await serverWithUser('&*', '+@all');
+    const dedup = makeDedup({}, connect({ username: 'app', password: 'x' }, url));
+    const told: string[] = [];
+    dedup.on('storeError', ({ operation, code }) => told.push(`${operation} ${code}`));
+    dedup.on('leaseLost', ({ reason }) => told.push(reason));
+    const { handler, started, release } = heldHandler('value');
+    const held = dedup.once('k', handler);
+    await started;
+    await connect({}, url).call('ACL', 'SETUSER', 'app', '-@write');
+    release();
+    const error = await expectCode(held, 'STORE_UNAVAILABLE');
+    expect(error.message).toMatch(/permission: the handler ran, its result was not stored$/);
+    expect(error.key).toBe('k');
+    expect(told).toEqual(['commit NOPERM', 'settle NOPERM']);
+  });
+
   test('without the right to write is refused by name, and the handler does not run', async () => {
     const url = await serverWithUser(version, '&*', '+@all', '-set');
     const dedup = makeDedup({}, connect({ username: 'app', password: 'x' }, url));
@@ -116,7 +140,8 @@ describeOnEachServer('a user', (version) => {
       dedup.once('k', () => expect.fail('must not run')),
       'STORE_UNAVAILABLE',
     );
-    expect(error.message).toMatch(/permission/);
+    expect(error.message).toMatch(/^The Redis user lacks a permission: the handler did not run$/);
+    expect(error.key).toBe('k');
   });
 });
 
@@ -134,6 +159,28 @@ test('a server that is read-only for a moment keeps no finished work out', async
   await until(async () => (await stats(admin)) > before + 1);
   await admin.replicaof('NO', 'ONE');
   expect(await held).toMatchObject({ status: 'executed', value: 'value' });
+});
+
+test('a server that is read-only when a handler fails releases the key when it is well', async () => {
+  const url = await serverWith();
+  const [redis, admin] = [connect({}, url), connect({}, url)];
+  const dedup = makeDedup({ redisTimeout: 100 }, redis);
+  const released: number[] = [];
+  const refused: (string | null)[] = [];
+  dedup.on('released', ({ attempt }) => released.push(attempt));
+  dedup.on('storeError', ({ code }) => refused.push(code));
+  const { handler, started, release } = heldHandler(0);
+  const failing = dedup.once('k', () => handler().then(() => Promise.reject(new Error('its own'))));
+  await started;
+  await admin.replicaof('127.0.0.1', 1);
+  release();
+  await expect(failing).rejects.toThrow('its own');
+  await until(() => refused.length > 1);
+  await admin.replicaof('NO', 'ONE');
+  await until(() => released.length > 0);
+  expect(new Set(refused)).toEqual(new Set(['READONLY']));
+  expect(await dedup.run('k', ({ attempt }) => attempt)).toMatchObject({ value: 2 });
+  expect(released).toEqual([1]);
 });
 
 /** How many scripts the server has run. */

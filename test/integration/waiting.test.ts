@@ -1,7 +1,9 @@
 /** Waiting for another attempt, taking over from one that failed or died, and giving up. */
-import { describe, expect, test } from 'vitest';
+import type { Redis } from 'ioredis';
+import { describe, expect, test, vi } from 'vitest';
 import { Dedup } from '../../src/index.js';
 import { Connection } from '../../src/redis/connection.js';
+import { SCRIPTS } from '../../src/redis/scripts.generated.js';
 import { Scripts } from '../../src/redis/scripts.js';
 import { newToken } from '../../src/token.js';
 import { connect, expectCode, expectRanOnce, freshNamespace, heldHandler, makeDedup, until } from '../support/index.js';
@@ -19,6 +21,13 @@ async function deadHolder(dedup: Dedup, key: string, leaseMs: number): Promise<v
   const args = { token: newToken(), fingerprint: '', lease_ms: leaseMs, ttl_ms: 60_000, retention_ms: 60_000 };
   const scripts = new Scripts(Connection.of(connect()), 5_000);
   await scripts.call('claim', redisKey, { ...args, max_attempts: 0, waits: '0' });
+}
+
+/** Counts the claims that are sent from now on. */
+function claimsOf(redis: Redis): () => number {
+  const scripting = redis as unknown as { evalshaBuffer(...args: unknown[]): Promise<unknown> };
+  const sent = vi.spyOn(scripting, 'evalshaBuffer');
+  return () => sent.mock.calls.filter(([sha1]) => sha1 === SCRIPTS.claim.sha1).length;
 }
 
 describe.each(['pubsub', 'poll'] as const)('a waiter with hints by %s', (hints) => {
@@ -75,6 +84,39 @@ describe.each(['pubsub', 'poll'] as const)('a waiter with hints by %s', (hints) 
   });
 });
 
+describe('a hint of the end of an attempt', () => {
+  /** What the channel of the hints hears of one attempt, after which `end` is published. */
+  async function heard(waiter: Parameters<typeof makeDedup>[0]): Promise<string[]> {
+    const namespace = freshNamespace();
+    const [one, two] = [makeDedup({ namespace }), makeDedup({ namespace, ...waiter })];
+    const [subscriber, redis] = [connect(), connect()];
+    const messages: string[] = [];
+    subscriber.on('message', (_channel, message) => messages.push(message));
+    await subscriber.subscribe(`${namespace}::hints`);
+    const { handler, started, release } = heldHandler('value');
+    const held = one.once('k', handler);
+    await started;
+    await expectCode(
+      two.once('k', () => 1, { waitTimeout: 20 }),
+      'IN_PROGRESS',
+    );
+    release();
+    await held;
+    await redis.publish(`${namespace}::hints`, 'end');
+    await until(() => messages.at(-1) === 'end');
+    return messages.slice(0, -1);
+  }
+
+  test('is published where a caller waits for it', async () => {
+    expect(await heard({})).toEqual([expect.stringMatching(/ completed$/)]);
+  });
+
+  test('is not published where nobody waits, or by polls only', async () => {
+    expect(await heard({ onInProgress: 'throw' })).toEqual([]);
+    expect(await heard({ hints: 'poll' })).toEqual([]);
+  });
+});
+
 describe('a waiter', () => {
   test("gives up at its waitTimeout, and is told when the holder's lease ends", async () => {
     const [one, two] = twoDedups();
@@ -90,6 +132,7 @@ describe('a waiter', () => {
       expect(error.retryAfterMs).toBeGreaterThan(15_000);
       expect(error.retryAfterMs).toBeLessThanOrEqual(30_000);
       expect(error.retryable).toBe(true);
+      expect(error.key).toBe('k');
     }
   });
 
@@ -108,6 +151,41 @@ describe('a waiter', () => {
     release();
     await held;
     expect(await Promise.all([one.once('k', () => ''), two.once('k', () => '')])).toEqual(['value', 'value']);
+  });
+
+  test('that follows gets a failure that was stored without asking Redis', async () => {
+    const redis = connect();
+    const dedup = makeDedup({ onError: 'store' }, redis);
+    const { handler, started, release } = heldHandler(0);
+    const failing = dedup.once('k', async () => {
+      await handler();
+      throw new RangeError('final');
+    });
+    await started;
+    const follower = expectCode(
+      dedup.once('k', () => 1),
+      'STORED_FAILURE',
+    );
+    const claims = claimsOf(redis);
+    release();
+    await expect(failing).rejects.toThrow('final');
+    expect((await follower).failure).toEqual({ name: 'RangeError', message: 'final' });
+    expect(claims()).toBe(0);
+  });
+
+  test('that follows does not get a failure that was not stored', async () => {
+    const dedup = makeDedup({ onError: 'store' });
+    const { handler, started, release } = heldHandler(0);
+    const failing = dedup.once('k', async () => {
+      await handler();
+      throw new RangeError('final');
+    });
+    await started;
+    const follower = dedup.run('k', ({ attempt }) => attempt);
+    await dedup.forget('k', { force: true });
+    release();
+    await expect(failing).rejects.toThrow('final');
+    expect(await follower).toMatchObject({ status: 'executed', value: 1 });
   });
 
   test('leads on when the leader gives up waiting', async () => {
