@@ -103,6 +103,52 @@ describe('a claim that is never answered', () => {
     },
   );
 
+  test('is not given back where another holds the key', async () => {
+    const [behind, beside] = await pair({}, { autoResendUnfulfilledCommands: false });
+    const hold = gate();
+    let begun = false;
+    const held = beside.once('k', () => {
+      begun = true;
+      return hold.opened;
+    });
+    await until(() => begun);
+    befall('claim', 'lose request', always);
+    await expectCode(
+      behind.once('k', () => expect.fail('the handler must not run')),
+      'STORE_UNAVAILABLE',
+    );
+    const seen: (string | undefined)[] = [];
+    proxy.fate = ({ script }) => {
+      seen.push(script);
+      return 'pass';
+    };
+    proxy.cutAll();
+    await until(() => seen.includes('claim'));
+    // What follows on the answer to that claim was sent before the second of these.
+    await behind.inspect('k');
+    await behind.inspect('k');
+    expect(seen).toEqual(['claim', 'inspect', 'inspect']);
+    hold.open();
+    await held;
+  });
+
+  test('until another took the key and gave it up is stale: it is claimed anew, as attempt 3', async () => {
+    const [behind, beside] = await pair({ redisTimeout: '5s', lease: 100 });
+    let over = false;
+    let first = true;
+    proxy.fate = ({ script }) => {
+      if (script !== 'claim' || over) return 'pass';
+      const fate = first ? 'cut after' : 'cut before';
+      first = false;
+      return fate;
+    };
+    const call = behind.run('k', ({ attempt }) => attempt);
+    await until(async () => (await beside.inspect('k'))?.state === 'in_progress');
+    await expect(beside.once('k', () => Promise.reject(new Error('gives up')))).rejects.toThrow('gives up');
+    over = true;
+    expect(await call).toMatchObject({ status: 'executed', value: 3 });
+  });
+
   test("is not bypassed by onStoreFailure: 'proceed', since it may stand", async () => {
     const [behind] = await pair({ onStoreFailure: 'proceed' });
     befall('claim', 'lose reply', always);
@@ -282,6 +328,24 @@ describe('Redis that is not reached', () => {
       signal: AbortSignal.abort('reason'),
     });
     await expect(aborted).rejects.toBe('reason');
+  });
+
+  test("ends a bypass by the caller's signal, and by its codec", async () => {
+    const redis = new Redis(proxy.url, { retryStrategy: () => null });
+    redis.on('error', () => {});
+    const dedup = new Dedup(redis, { namespace: freshNamespace(), onStoreFailure: 'proceed' });
+    redis.disconnect();
+    await until(() => redis.status === 'end');
+    const controller = new AbortController();
+    const handler = async ({ signal }: { signal: AbortSignal }) => {
+      controller.abort('no longer wanted');
+      signal.throwIfAborted();
+    };
+    await expect(dedup.once('k', handler, { signal: controller.signal })).rejects.toBe('no longer wanted');
+    await expectCode(
+      dedup.once('k', () => 1n),
+      'CODEC',
+    );
   });
 
   test('is bypassed by each caller for itself: none waits for the handler of another', async () => {

@@ -410,6 +410,20 @@ describe('close', () => {
     expect(await two.run('k', ({ attempt }) => attempt)).toMatchObject({ status: 'executed', value: 2 });
   });
 
+  test('while the claim is under way begins no handler, and gives the attempt back', async () => {
+    const [one, two] = twoDedups({ maxAttempts: 1 });
+    await one.once('warm', () => 1);
+    const call = expectCode(
+      one.once('k', () => expect.fail('the handler must not run')),
+      'CLOSED',
+    );
+    const closed = one.close();
+    expect((await call).key).toBe('k');
+    await closed;
+    expect(await two.inspect('k')).toMatchObject({ state: 'released', attempt: 0 });
+    expect(await two.run('k', ({ attempt }) => attempt)).toMatchObject({ status: 'executed', value: 1 });
+  });
+
   test('ends those that wait for others', async () => {
     const [one, two] = twoDedups();
     const { handler, started, release } = heldHandler('value');
