@@ -1,0 +1,34 @@
+/** Mutants of the TypeScript that decides: `npm run test:mutants:src`. */
+
+/** Sentences are for people; a string without a space is a word that the code decides by. */
+const sentences = {
+  shouldIgnore({ node }) {
+    const texts =
+      node.type === 'StringLiteral'
+        ? [node.value]
+        : node.type === 'TemplateLiteral'
+          ? node.quasis.map((quasi) => quasi.value.cooked)
+          : [];
+    return texts.some((text) => text.includes(' ')) ? 'a sentence' : undefined;
+  },
+};
+
+export const strykerPlugins = [{ kind: 'Ignore', name: 'sentences', value: sentences }];
+
+export default {
+  mutate: ['src/{claim,execute,finish,lease,once,wait}.ts', 'src/redis/{connection,scripts}.ts'],
+  plugins: ['@stryker-mutator/vitest-runner', '@stryker-mutator/typescript-checker', './stryker.config.mjs'],
+  ignorers: ['sentences'],
+  testRunner: 'vitest',
+  vitest: { configFile: 'vitest.mutants.config.ts', related: false },
+  coverageAnalysis: 'perTest',
+  // What the compiler refuses cannot be shipped: it is no mutant.
+  checkers: ['typescript'],
+  tsconfigFile: 'tsconfig.mutants.json',
+  // A test that hangs fails by its own limit; this ends only what blocks the event loop.
+  timeoutMS: 30_000,
+  concurrency: 2,
+  reporters: ['clear-text', 'json', 'html'],
+  clearTextReporter: { logTests: false, allowColor: false },
+  tempDirName: '.stryker-tmp',
+};
