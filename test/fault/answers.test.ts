@@ -346,6 +346,51 @@ describe('Redis that is not reached', () => {
       dedup.once('k', () => 1n),
       'CODEC',
     );
+    const { signal } = new AbortController();
+    const listening = new Set<unknown>();
+    signal.addEventListener = ((_type: string, listener: unknown) => listening.add(listener)) as never;
+    signal.removeEventListener = ((_type: string, listener: unknown) => listening.delete(listener)) as never;
+    expect(await dedup.once('k', () => listening.size, { signal })).toBe(1);
+    expect(listening.size).toBe(0);
+  });
+
+  test('is bypassed for maxRunTime at most: the handler is told, and cut off', async () => {
+    const redis = new Redis(proxy.url, { retryStrategy: () => null });
+    redis.on('error', () => {});
+    const dedup = new Dedup(redis, {
+      namespace: freshNamespace(),
+      onStoreFailure: 'proceed',
+      lease: 100,
+      maxRunTime: 150,
+    });
+    redis.disconnect();
+    await until(() => redis.status === 'end');
+    let signal: AbortSignal | undefined;
+    const call = dedup.once('k', (context) => {
+      signal = context.signal;
+      return new Promise(() => {});
+    });
+    await expectCode(call, 'LEASE_LOST');
+    expect(signal?.reason.message).toMatch(/maxRunTime/);
+  });
+
+  test('in time runs no handler where the Dedup closes, or the caller aborts, meanwhile', async () => {
+    const make = () => {
+      const redis = new Redis(proxy.url, { lazyConnect: true });
+      redis.connect = () => new Promise(() => {});
+      return new Dedup(redis, { namespace: freshNamespace(), onStoreFailure: 'proceed', redisTimeout: 100 });
+    };
+    const handler = () => expect.fail('the handler must not run');
+    const [closing, open] = [make(), make()];
+    const closed = expectCode(closing.once('k', handler), 'CLOSED');
+    const done = closing.close();
+    expect((await closed).key).toBe('k');
+    await done;
+    const controller = new AbortController();
+    const aborted = open.once('k', handler, { signal: controller.signal });
+    controller.abort('no longer wanted');
+    await expect(aborted).rejects.toBe('no longer wanted');
+    await open.close();
   });
 
   test('is bypassed by each caller for itself: none waits for the handler of another', async () => {
@@ -375,8 +420,8 @@ describe('Redis that is not reached', () => {
   });
 
   test('after a handler has failed is made up for: the key is released when the connection is well', async () => {
-    const [behind, beside] = await pair({ redisTimeout: 100, lease: '30s' });
-    befall('settle', 'lose reply', (index) => index < 2);
+    const [behind, beside] = await pair({ redisTimeout: 100, lease: '30s' }, { autoResendUnfulfilledCommands: false });
+    befall('settle', 'lose request');
     await expect(behind.once('k', () => Promise.reject(new Error('its own')))).rejects.toThrow('its own');
     proxy.cutAll();
     expect(await beside.run('k', ({ attempt }) => attempt, { waitTimeout: '15s' })).toMatchObject({ value: 2 });

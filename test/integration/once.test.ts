@@ -626,7 +626,7 @@ describe('what is told', () => {
   test('as events: typed, without the key unless it is asked for, and a listener that throws affects nothing', async () => {
     const dedup = makeDedup({ namespace: `events-${Math.random()}` });
     const told: [string, Record<string, unknown>][] = [];
-    for (const name of ['executed', 'replayed', 'released', 'failed'] as const) {
+    for (const name of ['executed', 'replayed', 'released', 'failed', 'takenOver', 'waited', 'storeError'] as const) {
       dedup.on(name, (event) => {
         told.push([name, event as unknown as Record<string, unknown>]);
         throw new Error('a bad listener');

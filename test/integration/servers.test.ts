@@ -5,6 +5,7 @@ import type { Redis } from 'ioredis';
 import { describe, expect, test } from 'vitest';
 import type { ServerReport } from '../../src/index.js';
 import {
+  claimsOf,
   connect,
   describeOnEachServer,
   expectCode,
@@ -117,7 +118,7 @@ describeOnEachServer('a user', (version) => {
   });
 
   test('that loses the right to write while its handler runs is told at once what stands', async () => {
-    const url = await serverWithUser('&*', '+@all');
+    const url = await serverWithUser(version, '&*', '+@all');
     const dedup = makeDedup({}, connect({ username: 'app', password: 'x' }, url));
     const told: string[] = [];
     dedup.on('storeError', ({ operation, code }) => told.push(`${operation} ${code}`));
@@ -135,11 +136,18 @@ describeOnEachServer('a user', (version) => {
 
   test('without the right to write is refused by name, and the handler does not run', async () => {
     const url = await serverWithUser(version, '&*', '+@all', '-set');
-    const dedup = makeDedup({}, connect({ username: 'app', password: 'x' }, url));
+    const redis = connect({ username: 'app', password: 'x' }, url);
+    const dedup = makeDedup({}, redis);
+    const told: string[] = [];
+    dedup.on('storeError', ({ operation, code }) => told.push(`${operation} ${code}`));
+    const claims = claimsOf(redis);
     const error = await expectCode(
       dedup.once('k', () => expect.fail('must not run')),
       'STORE_UNAVAILABLE',
     );
+    // Nothing stands, so nothing is given back.
+    expect(claims()).toBe(1);
+    expect(told).toEqual(['claim NOPERM']);
     expect(error.message).toMatch(/^The Redis user lacks a permission: the handler did not run$/);
     expect(error.key).toBe('k');
   });

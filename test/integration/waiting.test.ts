@@ -1,12 +1,19 @@
 /** Waiting for another attempt, taking over from one that failed or died, and giving up. */
-import type { Redis } from 'ioredis';
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Dedup } from '../../src/index.js';
 import { Connection } from '../../src/redis/connection.js';
-import { SCRIPTS } from '../../src/redis/scripts.generated.js';
 import { Scripts } from '../../src/redis/scripts.js';
 import { newToken } from '../../src/token.js';
-import { connect, expectCode, expectRanOnce, freshNamespace, heldHandler, makeDedup, until } from '../support/index.js';
+import {
+  claimsOf,
+  connect,
+  expectCode,
+  expectRanOnce,
+  freshNamespace,
+  heldHandler,
+  makeDedup,
+  until,
+} from '../support/index.js';
 
 /** Two Dedups of one namespace on connections of their own, as two processes have them. */
 function twoDedups(options: Parameters<typeof makeDedup>[0] = {}) {
@@ -23,24 +30,22 @@ async function deadHolder(dedup: Dedup, key: string, leaseMs: number): Promise<v
   await scripts.call('claim', redisKey, { ...args, max_attempts: 0, waits: '0' });
 }
 
-/** Counts the claims that are sent from now on. */
-function claimsOf(redis: Redis): () => number {
-  const scripting = redis as unknown as { evalshaBuffer(...args: unknown[]): Promise<unknown> };
-  const sent = vi.spyOn(scripting, 'evalshaBuffer');
-  return () => sent.mock.calls.filter(([sha1]) => sha1 === SCRIPTS.claim.sha1).length;
-}
-
 describe.each(['pubsub', 'poll'] as const)('a waiter with hints by %s', (hints) => {
   test('gets the result of the running attempt, and tells how long it waited', async () => {
     const [one, two] = twoDedups({ hints });
     const { handler, started, release } = heldHandler({ done: true });
     const first = one.run('k', handler);
     await started;
+    const told: number[] = [];
+    two.on('waited', ({ waitedMs }) => told.push(waitedMs));
+    const from = performance.now();
     const waited = two.run('k', () => ({ done: false }));
     const followed = one.run('k', () => ({ done: false }));
     setTimeout(release, 60);
     expectRanOnce(await Promise.all([first, waited, followed]));
     expect((await waited).waitedMs).toBeGreaterThan(20);
+    expect((await waited).waitedMs).toBeLessThanOrEqual(performance.now() - from);
+    expect(told).toEqual([(await waited).waitedMs]);
     expect((await followed).waitedMs).toBeGreaterThan(20);
     expect((await first).waitedMs).toBe(0);
   });
@@ -125,6 +130,10 @@ describe('a waiter', () => {
     held.catch(() => {});
     await started;
     for (const dedup of [one, two]) {
+      let waits = 0;
+      dedup.on('waited', () => {
+        waits += 1;
+      });
       const error = await expectCode(
         dedup.once('k', () => 1, { waitTimeout: 30 }),
         'IN_PROGRESS',
@@ -133,6 +142,7 @@ describe('a waiter', () => {
       expect(error.retryAfterMs).toBeLessThanOrEqual(30_000);
       expect(error.retryable).toBe(true);
       expect(error.key).toBe('k');
+      expect(waits).toBe(1);
     }
   });
 
@@ -202,6 +212,44 @@ describe('a waiter', () => {
     release();
     expect(await follower).toMatchObject({ status: 'replayed', value: 'value' });
     await held;
+  });
+
+  test('that has gone is not led on to: the next one is', async () => {
+    const [one, two] = twoDedups();
+    const { handler, started, release } = heldHandler('value');
+    const held = one.once('k', handler);
+    await started;
+    const leader = expectCode(
+      two.once('k', () => 1, { waitTimeout: 40 }),
+      'IN_PROGRESS',
+    );
+    const controller = new AbortController();
+    const gone = two.once('k', () => 1, { signal: controller.signal });
+    const follower = two.run('k', () => 'never');
+    controller.abort('gone');
+    await expect(gone).rejects.toBe('gone');
+    await leader;
+    release();
+    expect(await follower).toMatchObject({ status: 'replayed', value: 'value' });
+    await held;
+  });
+
+  test('that follows leaves no timer behind', async () => {
+    const dedup = makeDedup({ lease: '10m' });
+    const { handler, started, release } = heldHandler('value');
+    const held = dedup.once('k', handler);
+    await started;
+    const timers = vi.spyOn(globalThis, 'setTimeout');
+    const cleared = vi.spyOn(globalThis, 'clearTimeout');
+    onTestFinished(() => {
+      vi.restoreAllMocks();
+    });
+    const follower = dedup.once('k', () => 'never');
+    const { value: timer } = timers.mock.results[timers.mock.calls.findIndex(([, ms]) => (ms ?? 0) > 500_000)] ?? {};
+    expect(timer).toBeDefined();
+    release();
+    expect([await held, await follower]).toEqual(['value', 'value']);
+    expect(cleared.mock.calls.map(([cancelled]) => cancelled)).toContain(timer);
   });
 
   test('of a failure that is stored gets it, here and elsewhere', async () => {

@@ -1,8 +1,9 @@
 /** The test vocabulary: connections and Dedups that clean up after themselves, and sentences to expect with. */
 import { randomUUID } from 'node:crypto';
 import { type Cluster, Redis, type RedisOptions } from 'ioredis';
-import { beforeAll, describe, expect, inject, onTestFinished } from 'vitest';
+import { beforeAll, describe, expect, inject, onTestFinished, vi } from 'vitest';
 import { Dedup, type DedupErrorCode, type DedupOptions, isDedupError, type Outcome } from '../../src/index.js';
+import { SCRIPTS } from '../../src/redis/scripts.generated.js';
 import { type RedisServer, type ServerVersion, startRedis } from './redis/index.js';
 
 const EACH_SERVER: readonly (readonly [on: string, version: ServerVersion | undefined])[] = [
@@ -139,4 +140,11 @@ export async function keysOf(redis: Redis, namespace: string): Promise<string[]>
   for await (const page of redis.scanStream({ match: `*${namespace}:*`, count: 1_000 }))
     keys.push(...(page as string[]));
   return keys.sort();
+}
+
+/** Counts the claims that are sent from now on. */
+export function claimsOf(redis: Redis): () => number {
+  const scripting = redis as unknown as { evalshaBuffer(...args: unknown[]): Promise<unknown> };
+  const sent = vi.spyOn(scripting, 'evalshaBuffer');
+  return () => sent.mock.calls.filter(([sha1]) => sha1 === SCRIPTS.claim.sha1).length;
 }

@@ -8,10 +8,13 @@ import { type ScriptCall, type ScriptReply, Scripts } from '../../src/redis/scri
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+  vi.advanceTimersByTime(1_000);
 });
 afterEach(() => {
   vi.useRealTimers();
 });
+
+type Nested = (string | Buffer | number | (string | Buffer | number)[])[];
 
 /** What stands in for ioredis: its status, its events, and what the test has it answer. */
 class Client extends EventEmitter {
@@ -22,8 +25,9 @@ class Client extends EventEmitter {
   answer: (name: string, words: (string | Buffer | number)[]) => Promise<unknown> = async () => [[Buffer.from('none')]];
   connect = vi.fn(async () => {});
 
-  evalshaBuffer = (...words: (string | Buffer | number)[]) => this.#take('evalsha', words);
-  evalBuffer = (...words: (string | Buffer | number)[]) => this.#take('eval', words);
+  // Flat, as ioredis makes them.
+  evalshaBuffer = (...words: Nested) => this.#take('evalsha', words.flat());
+  evalBuffer = (...words: Nested) => this.#take('eval', words.flat());
   call = (name: string, words: string[]) => this.#take(name, words);
 
   #take(name: string, words: (string | Buffer | number)[]): Promise<unknown> {
@@ -126,7 +130,7 @@ describe('an exchange that fails', () => {
 
   test('by a refusal without a code is told as ERR', async () => {
     const { client, run } = stage();
-    client.answer = () => Promise.reject(replyError('no code'));
+    client.answer = () => Promise.reject(replyError('no code, not even OOM'));
     expect(await failure(run())).toMatchObject({ failure: 'refused', code: 'ERR' });
   });
 
@@ -209,6 +213,24 @@ describe('a connection', () => {
     expect(connection.keyPrefix).toBe('');
     client.options.keyPrefix = 'app:';
     expect(connection.keyPrefix).toBe('app:');
+  });
+
+  test('counts how often it dropped', () => {
+    const { client, connection } = stage();
+    client.drop();
+    client.drop();
+    expect(connection.epoch).toBe(2);
+  });
+
+  test('tells its ready and its end to those who listen, and no longer', () => {
+    const { client, connection } = stage();
+    const told: string[] = [];
+    const off = connection.onStatus(() => told.push(client.status));
+    client.becomes('ready');
+    client.becomes('end');
+    off();
+    client.becomes('ready');
+    expect(told).toEqual(['ready', 'end']);
   });
 
   test('that is not ready is waited for, and nothing is sent before', async () => {
@@ -378,7 +400,7 @@ describe('a call of a script', () => {
     client.answer = never;
     const calls = [
       failure(scripts.call('settle', 'r:k', release)),
-      failure(scripts.call('settle', 'r:k', release, performance.now() + 200)),
+      failure(scripts.call('settle', 'r:k', release, { deadline: performance.now() + 200 })),
     ];
     const ended: number[] = [];
     calls.forEach((call, index) => void call.then(() => ended.push(index)));

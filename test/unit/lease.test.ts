@@ -6,6 +6,7 @@ import type { ScriptCall, Scripts } from '../../src/redis/scripts.js';
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+  vi.advanceTimersByTime(1_000);
 });
 afterEach(() => {
   vi.useRealTimers();
@@ -128,8 +129,9 @@ describe('a lease', () => {
     async (status) => {
       const { lease, sent, told, server } = stage();
       server.answer = () => status;
-      lease();
+      const looks = vi.spyOn(lease(), 'check');
       await pass(20_000);
+      expect(looks.mock.calls.length).toBeLessThan(5);
       expect(told).toEqual([['taken_over', 'k', 1_000]]);
       expect(sent).toHaveLength(1);
     },

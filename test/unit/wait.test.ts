@@ -6,6 +6,7 @@ import { gate } from '../support/index.js';
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+  vi.advanceTimersByTime(1_000);
 });
 afterEach(() => {
   vi.useRealTimers();
