@@ -19,6 +19,7 @@ export default {
   mutate: ['src/{claim,execute,finish,lease,once,wait}.ts', 'src/redis/{connection,scripts}.ts'],
   plugins: ['@stryker-mutator/vitest-runner', '@stryker-mutator/typescript-checker', './stryker.config.mjs'],
   ignorers: ['sentences'],
+  ignorePatterns: ['coverage', 'dist', 'reports'],
   testRunner: 'vitest',
   vitest: { configFile: 'vitest.mutants.config.ts', related: false },
   coverageAnalysis: 'perTest',

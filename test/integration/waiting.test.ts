@@ -4,6 +4,7 @@ import { Dedup } from '../../src/index.js';
 import { Connection } from '../../src/redis/connection.js';
 import { Scripts } from '../../src/redis/scripts.js';
 import { newToken } from '../../src/token.js';
+import { Wait } from '../../src/wait.js';
 import {
   claimsOf,
   connect,
@@ -196,6 +197,27 @@ describe('a waiter', () => {
     release();
     await expect(failing).rejects.toThrow('final');
     expect(await follower).toMatchObject({ status: 'executed', value: 1 });
+  });
+
+  test("looks again when the holder's lease ends at the latest, and hears its signal and the closing", async () => {
+    const [one, two] = twoDedups();
+    const { handler, started, release } = heldHandler('value');
+    const held = one.once('k', handler);
+    await started;
+    const pauses = vi.spyOn(Wait.prototype, 'pause');
+    onTestFinished(() => {
+      vi.restoreAllMocks();
+    });
+    const { signal } = new AbortController();
+    const waiting = two.once('k', () => 'never', { signal });
+    await until(() => pauses.mock.calls.length > 0);
+    const [leaseLeftMs, , signals] = pauses.mock.calls[0] as Parameters<Wait['pause']>;
+    expect(leaseLeftMs).toBeGreaterThan(15_000);
+    expect(leaseLeftMs).toBeLessThanOrEqual(30_000);
+    expect(signals).toEqual([signal, expect.any(AbortSignal)]);
+    expect(signals[1]).not.toBe(signal);
+    release();
+    expect([await held, await waiting]).toEqual(['value', 'value']);
   });
 
   test('leads on when the leader gives up waiting', async () => {

@@ -343,6 +343,20 @@ describe('a call of a script', () => {
     expect(await failure(scripts.call('settle', 'r:k', release))).toMatchObject({ failure: 'unknown', code: 'OOM' });
   });
 
+  test('that was refused after a drop counts from when its copy was sent, not from the refusal', async () => {
+    const { client, scripts } = stage();
+    const sentAt = performance.now();
+    client.answer = async () => {
+      if (client.sent.length > 1) return [entry('released')];
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      client.emit('close');
+      return [entry('refused', 'LOADING')];
+    };
+    const call = scripts.call('settle', 'r:k', release);
+    await pass(50);
+    expect(await call).toMatchObject({ status: 'released', steady: false, sentAt });
+  });
+
   test('that may have run before is not steady, and counts from its first copy', async () => {
     const { client, scripts } = stage();
     const sentAt = performance.now();
