@@ -118,7 +118,7 @@ local function find_rejected(list)
   return nil
 end
 
--- A reply in RESP 2.
+-- A reply in RESP 2. No command here answers with an array.
 local function encode_reply(reply)
   local kind = type(reply)
   if kind == "number" then
@@ -130,14 +130,7 @@ local function encode_reply(reply)
   if kind == "boolean" then
     return "$-1\r\n"
   end
-  if reply.ok then
-    return "+" .. reply.ok .. "\r\n"
-  end
-  local parts = { "*" .. #reply .. "\r\n" }
-  for index, part in ipairs(reply) do
-    parts[index + 1] = encode_reply(part)
-  end
-  return table.concat(parts)
+  return "+" .. reply.ok .. "\r\n"
 end
 
 -- A reply, encoded. An integer past 2^53 has lost digits: the value is read back.
