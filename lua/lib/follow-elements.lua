@@ -65,9 +65,7 @@ local function follow_hash(state, command, first, last)
   end
   local add = command == "HINCRBYFLOAT" and add_float or add_integer
   local sum, reason = add(value or "0", command == "version" and "1" or argument)
-  if sum then
-    put_element(state, field, sum)
-  end
+  put_element(state, field, sum)
   return reason
 end
 
@@ -84,9 +82,8 @@ end
 local function follow_zadd(state, first, last, width)
   local flags, from = zadd_flags(first)
   for at = from, last, width do
+    -- A place's score is another number than its longitude: which one is no matter.
     local score, member = tonumber(ARGV[at]), ARGV[at + width - 1]
-    -- A place on earth is a score of 52 bits: which one is no matter.
-    score = width == 2 and score or 0
     local conditional = flags.NX or flags.XX or flags.GT or flags.LT
     local old = conditional and element_of(state, member)
     local refused = (flags.NX and old) or (flags.XX and not old) or (flags.GT and old and score <= old) or (flags.LT and old and score >= old)

@@ -186,6 +186,48 @@ describe('the writes of a handler', () => {
     else await call;
   });
 
+  test.each([
+    ['no header', 'HYLL'],
+    ['another magic', `HYLX\x01${'\0'.repeat(11)}\x7f\xff`],
+    ['an encoding that is none', `HYLL\x02${'\0'.repeat(11)}\x7f\xff`],
+    ['a dense one that is too short', `HYLL\0${'\0'.repeat(11)}`],
+    ['a sparse one without registers', `HYLL\x01${'\0'.repeat(11)}`],
+    ['one that breaks off', `HYLL\x01${'\0'.repeat(11)}\x7f`],
+    ['one that has too many', `HYLL\x01${'\0'.repeat(11)}\x7f\xff\0`],
+  ])('add to no HyperLogLog that is damaged: %s', async (_damage, value) => {
+    const { redis, dedup, at } = world();
+    await redis.set(at('hll'), Buffer.from(value, 'latin1'));
+    const error = await expectCode(
+      dedup.once('key', ({ tx }) => void tx.pfadd(at('hll'), 'a')),
+      'EFFECT_REJECTED',
+    );
+    expect(error.reason).toBe('not_a_hyperloglog');
+  });
+
+  test('add to a HyperLogLog that is sound, sparse or dense', async () => {
+    const { redis, dedup, at } = world();
+    await redis.set(at('sparse'), Buffer.from(`HYLL\x01${'\0'.repeat(11)}\x7f\xff`, 'latin1'));
+    await redis.pfadd(at('dense'), ...numbers(5_000));
+    await redis.pfadd(at('mixed'), ...numbers(300));
+    for (const key of ['sparse', 'dense', 'mixed'])
+      await dedup.once(key, ({ tx }) => void tx.pfadd(at(key), 'a').pfadd(at(key), 'b'));
+    expect(await redis.pfcount(at('sparse'))).toBe(2);
+  });
+
+  test.each([
+    ['no key', 0, 'no_such_key'],
+    ['two', 2, 'out_of_range'],
+    ['two', -3, 'out_of_range'],
+    ['two', 1, null],
+    ['two', -2, null],
+  ] as const)('set an element of a list where there is one: of %s at %i', async (name, index, reason) => {
+    const { redis, dedup, at } = world();
+    await redis.rpush(at('two'), 'a', 'b');
+    const call = dedup.once('key', ({ tx }) => void tx.lset(at(name), index, 'x'));
+    if (reason) expect((await expectCode(call, 'EFFECT_REJECTED')).reason).toBe(reason);
+    else await call;
+  });
+
   test('of a command that the server does not know are all refused', async () => {
     const url = await ownRedis(['--rename-command', 'LPUSH', 'XLPUSH']);
     const redis = connect({}, url);

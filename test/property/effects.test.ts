@@ -133,7 +133,12 @@ const DRAWN: Record<string, (d: Dice) => Args> = {
   xdel: (d) => [d.of(...IDS)],
   xtrim: (d) => ['MAXLEN', d.of('0', '1')],
   xack: (d) => ['group', d.of(...IDS)],
-  pfadd: (d) => (d.below(4) === 0 ? [] : members(d)),
+  pfadd: (d) =>
+    d.of<Args>(
+      [],
+      members(d),
+      Array.from({ length: d.below(400) }, (_, at) => `${at}`),
+    ),
   publish: () => ['message'],
 };
 const NAMES = Object.keys(DRAWN);
@@ -167,6 +172,25 @@ function drawList(d: Dice, families: Families): Command[] {
     const name = d.below(12) === 0 ? d.of(...NAMES) : d.of(...(families[key] as string[]), 'expire', 'del');
     return draw(d, name, key);
   });
+}
+
+/** Of each type with elements, what leaves fewer, and what says how many are left. */
+const EMPTYING: readonly string[][] = [
+  ['hdel', 'hdel', 'hset', 'hsetnx'],
+  ['srem', 'srem', 'sadd'],
+  ['zrem', 'zremrangebyscore', 'zremrangebyrank', 'zremrangebyrank', 'zadd', 'zincrby'],
+  ['lrem', 'lrem', 'ltrim', 'ltrim', 'rpush', 'lpush', 'lpushx'],
+];
+
+/** One key, its elements removed, and commands of other types after that: they succeed where none was left. */
+function drawSwitch(d: Dice): { data: Command[]; list: Command[] } {
+  const names = d.of(...EMPTYING);
+  const family = FAMILIES.find((commands) => commands.includes(names[0] as string)) as readonly string[];
+  const some = (from: readonly string[], most: number) =>
+    Array.from({ length: 1 + d.below(most) }, () => draw(d, d.of(...from), 0));
+  const data = some(family, 3);
+  const list = [...some(names, 4), ...some(d.of(...FAMILIES), 2), ...(d.below(2) ? some(names, 2) : [])];
+  return { data, list };
 }
 
 /** Sequences on one key that the call refuses, since what the later command meets cannot be foreseen. */
@@ -272,7 +296,8 @@ describeOnEachServer('a list of writes', (version) => {
     const play = async (number: number): Promise<void> => {
       const d = dice(seededRandom(seed + number));
       const families = Array.from({ length: KEYS }, () => d.of(...FAMILIES));
-      const [data, list] = [drawData(d, families), drawList(d, families)];
+      const { data, list } =
+        d.below(3) === 0 ? drawSwitch(d) : { data: drawData(d, families), list: drawList(d, families) };
       const [ours, plain] = [`ours:${number}`, `plain:${number}`];
       const story = () => `seed ${seed + number}\n${JSON.stringify(data)}\n${JSON.stringify(list)}`;
       await Promise.all([plainly(redis, ours, data), plainly(redis, plain, data)]);
