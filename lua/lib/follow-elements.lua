@@ -148,10 +148,7 @@ local function follow_zset(state, command, first, last)
     put_element(state, member, sum)
     return nil
   end
-  -- Which of the unasked are left is no matter then: the plan would have had them all read.
-  if not state.known then
-    return nil
-  end
+  -- Where not all are known, which are left is no matter: the plan would have had them read.
   local members = by_rank(state)
   if command == "ZREMRANGEBYRANK" then
     local start, stop = range_of(ARGV[first], ARGV[first + 1], #members)

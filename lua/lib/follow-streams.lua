@@ -24,9 +24,11 @@ local function last_id_of(state)
   end
 end
 
+-- The next number. Nothing but nines is far from the last id and from any that a list comes to: it stays.
 local function after_digits(digits)
-  local head, last, nines = string.match(digits, "^(%d-)([0-8]?)(9*)$")
-  return head .. (last == "" and "1" or string.format("%d", tonumber(last) + 1)) .. string.rep("0", #nines)
+  return (string.gsub(digits, "([0-8])(9*)$", function(last, nines)
+    return string.format("%d", tonumber(last) + 1) .. string.rep("0", #nines)
+  end))
 end
 
 local function follow_stream(state, command, first)

@@ -78,7 +78,7 @@ local function follow_string(state, command, first, last)
   end
   if command == "APPEND" then
     local bytes = ARGV[first]
-    if state.type ~= "none" and is_too_long(state, length + #bytes) then
+    if is_too_long(state, length + #bytes) then
       return "too_long"
     end
     return set_value(state, value and value .. bytes, length + #bytes)

@@ -98,6 +98,77 @@ describe('the writes of a handler', () => {
     },
   );
 
+  /** Each leaves no element, by the order and number that only a check which follows every step knows. */
+  test.each<[string, (redis: Redis, key: string) => Promise<unknown>, (tx: Effects, key: string) => Effects]>([
+    ['ranks by score', (r, k) => r.zadd(k, 1, 'b', 2, 'a'), (tx, k) => tx.zremrangebyrank(k, 0, 0).zrem(k, 'a')],
+    [
+      'ranks by bytes among equal scores',
+      (r, k) => r.zadd(k, 1, 'ad', 1, 'ab', 1, 'ac', 1, 'aa', 1, 'ae'),
+      (tx, k) => tx.zremrangebyrank(k, 0, 1).zrem(k, 'ac', 'ad', 'ae'),
+    ],
+    [
+      'shorter before longer',
+      (r, k) => r.zadd(k, 1, 'aa', 1, 'a'),
+      (tx, k) => tx.zremrangebyrank(k, 0, 0).zrem(k, 'aa'),
+    ],
+    [
+      'LREM from the head',
+      (r, k) => r.rpush(k, 'a', 'b', 'a'),
+      (tx, k) => tx.lrem(k, 1, 'a').ltrim(k, 0, 0).lrem(k, 0, 'b'),
+    ],
+    [
+      'LREM from the tail',
+      (r, k) => r.rpush(k, 'a', 'b', 'a'),
+      (tx, k) => tx.lrem(k, -1, 'a').ltrim(k, 1, 1).lrem(k, 0, 'b'),
+    ],
+    ['RPUSH at the tail', (r, k) => r.rpush(k, 'a'), (tx, k) => tx.rpush(k, 'x').ltrim(k, 0, 0).lrem(k, 0, 'a')],
+    ['LPUSH at the head', (r, k) => r.rpush(k, 'a'), (tx, k) => tx.lpush(k, 'x', 'y').ltrim(k, 0, 0).lrem(k, 0, 'y')],
+    [
+      'LTRIM to an end',
+      (r, k) => r.rpush(k, 'a', 'b', 'c'),
+      (tx, k) => tx.ltrim(k, 1, -1).ltrim(k, 0, -2).lrem(k, 0, 'b'),
+    ],
+  ])('of another type find the key empty: %s', async (_name, fill, empty) => {
+    const { redis, dedup, at } = world();
+    await fill(redis, at('key'));
+    await dedup.once('key', ({ tx }) => void empty(tx, at('key')).append(at('key'), 'x'));
+    expect(await redis.get(at('key'))).toBe('x');
+  });
+
+  test.each<[string, (tx: Effects, key: string) => Effects]>([
+    ['XX where the member is there', (tx, k) => tx.zadd(k, 'XX', 'inf', 'm').zincrby(k, '-inf', 'm')],
+    ['NX where it is not', (tx, k) => tx.zadd(k, 'NX', 'inf', 'n').zincrby(k, '-inf', 'n')],
+    ['GT of a greater score', (tx, k) => tx.zadd(k, 'GT', 'inf', 'm').zincrby(k, '-inf', 'm')],
+    ['GT of a smaller one', (tx, k) => tx.zadd(k, 'inf', 'm').zadd(k, 'GT', 5, 'm').zincrby(k, '-inf', 'm')],
+    ['LT of a smaller score', (tx, k) => tx.zadd(k, 'LT', '-inf', 'm').zincrby(k, 'inf', 'm')],
+    ['LT of a greater one', (tx, k) => tx.zadd(k, '-inf', 'm').zadd(k, 'LT', 5, 'm').zincrby(k, 'inf', 'm')],
+    ['ZINCRBY beyond all numbers', (tx, k) => tx.zincrby(k, 'inf', 'm').zincrby(k, 5, 'm').zincrby(k, '-inf', 'm')],
+  ])('follow scores to the sum of two infinities: %s', async (_name, write) => {
+    const { redis, dedup, at } = world();
+    await redis.zadd(at('key'), 1, 'm');
+    const error = await expectCode(
+      dedup.once('key', ({ tx }) => void write(tx, at('key'))),
+      'EFFECT_REJECTED',
+    );
+    expect(error.reason).toBe('not_a_number');
+    expect(await redis.zscore(at('key'), 'm')).toBe('1');
+  });
+
+  test('count the ids that a stream has left', async () => {
+    const { redis, dedup, at } = world();
+    const last = '18446744073709551615';
+    await redis.xadd(at('near'), `${last}-18446744073709551609`, 'f', 'v');
+    await redis.xadd(at('half'), `5-${last}`, 'f', 'v');
+    const add = (count: number) => (tx: Effects) => {
+      for (let n = 0; n < count; n += 1) tx.xadd(at('near'), '*', 'f', 'v');
+    };
+    const error = await expectCode(dedup.apply('seven', add(7)), 'EFFECT_REJECTED');
+    expect(error).toMatchObject({ index: 6, reason: 'stream_exhausted' });
+    await dedup.apply('six', add(6));
+    await dedup.apply('other', (tx) => void tx.xadd(at('half'), '*', 'f', 'v'));
+    expect(await redis.xlen(at('near'))).toBe(7);
+  });
+
   test('replace a key of another type after DEL', async () => {
     const { redis, dedup, at } = world();
     await redis.hset(at('key'), 'f', 1);
@@ -188,6 +259,7 @@ describe('the writes of a handler', () => {
 
   test.each([
     ['no header', 'HYLL'],
+    ['a header that breaks off', 'HYLL\x01\0\0'],
     ['another magic', `HYLX\x01${'\0'.repeat(11)}\x7f\xff`],
     ['an encoding that is none', `HYLL\x02${'\0'.repeat(11)}\x7f\xff`],
     ['a dense one that is too short', `HYLL\0${'\0'.repeat(11)}`],
@@ -196,12 +268,25 @@ describe('the writes of a handler', () => {
     ['one that has too many', `HYLL\x01${'\0'.repeat(11)}\x7f\xff\0`],
   ])('add to no HyperLogLog that is damaged: %s', async (_damage, value) => {
     const { redis, dedup, at } = world();
-    await redis.set(at('hll'), Buffer.from(value, 'latin1'));
+    const bytes = Buffer.from(value, 'latin1');
+    await redis.set(at('hll'), bytes);
     const error = await expectCode(
       dedup.once('key', ({ tx }) => void tx.pfadd(at('hll'), 'a')),
       'EFFECT_REJECTED',
     );
     expect(error.reason).toBe('not_a_hyperloglog');
+    // Without elements only the header is looked at, by Redis as by the check.
+    const plain = await redis.pfadd(at('hll')).then(
+      () => null,
+      () => 'not_a_hyperloglog',
+    );
+    const empty = await dedup
+      .once('empty', ({ tx }) => void tx.pfadd(at('hll')))
+      .then(
+        () => null,
+        ({ reason }) => reason,
+      );
+    expect(empty).toBe(plain);
   });
 
   test('add to a HyperLogLog that is sound, sparse or dense', async () => {
