@@ -53,8 +53,8 @@ local function follow_stream(state, command, first)
   end
   local id = { string.match(ARGV[at], "^(%d+)%-(%d+)$") }
   if ARGV[at] == "*" then
-    -- Of this moment: which one is no matter, but for a stream whose ids are at their end.
-    id = last_id[1] == LAST_HALF_ID and { last_id[1], after_digits(last_id[2]) } or last_id
+    -- Of this moment, and where the last one is not of the past, the next: that matters at the end of all ids alone.
+    id = { last_id[1], after_digits(last_id[2]) }
   elseif not is_later(id, last_id) then
     return "stream_id"
   end

@@ -113,13 +113,13 @@ describe('the writes of a handler', () => {
     ],
     [
       'LREM from the head',
-      (r, k) => r.rpush(k, 'a', 'b', 'a'),
+      (r, k) => r.rpush(k, 'a', 'b', 'c', 'a'),
       (tx, k) => tx.lrem(k, 1, 'a').ltrim(k, 0, 0).lrem(k, 0, 'b'),
     ],
     [
       'LREM from the tail',
-      (r, k) => r.rpush(k, 'a', 'b', 'a'),
-      (tx, k) => tx.lrem(k, -1, 'a').ltrim(k, 1, 1).lrem(k, 0, 'b'),
+      (r, k) => r.rpush(k, 'a', 'c', 'b', 'a'),
+      (tx, k) => tx.lrem(k, -1, 'a').ltrim(k, 2, 2).lrem(k, 0, 'b'),
     ],
     ['RPUSH at the tail', (r, k) => r.rpush(k, 'a'), (tx, k) => tx.rpush(k, 'x').ltrim(k, 0, 0).lrem(k, 0, 'a')],
     ['LPUSH at the head', (r, k) => r.rpush(k, 'a'), (tx, k) => tx.lpush(k, 'x', 'y').ltrim(k, 0, 0).lrem(k, 0, 'y')],
@@ -152,6 +152,55 @@ describe('the writes of a handler', () => {
     );
     expect(error.reason).toBe('not_a_number');
     expect(await redis.zscore(at('key'), 'm')).toBe('1');
+  });
+
+  test.each<[string, (tx: Effects, key: string) => Effects]>([
+    ['SET EXAT', (tx, k) => tx.set(k, 'v', 'EXAT', 1)],
+    ['SET PXAT', (tx, k) => tx.set(k, 'v', 'PXAT', 1_000)],
+    ['EXPIREAT', (tx, k) => tx.expireat(k, 1)],
+    ['PEXPIREAT', (tx, k) => tx.pexpireat(k, 1_000)],
+    ['EXPIRE', (tx, k) => tx.expire(k, 0)],
+    ['PEXPIRE', (tx, k) => tx.pexpire(k, -1)],
+  ])('find a key gone by a time that is past, and not by one to come: %s', async (name, expire) => {
+    const { redis, dedup, at } = world();
+    await redis.hset(at('key'), 'f', 'v');
+    await dedup.once('past', ({ tx }) => void expire(tx, at('key')).sadd(at('key'), 'm'));
+    expect(await redis.smembers(at('key'))).toEqual(['m']);
+    const soon = Date.now() + 3_600_000;
+    const later: Record<string, (tx: Effects, key: string) => Effects> = {
+      'SET EXAT': (tx, k) => tx.set(k, 'v', 'EXAT', Math.ceil(soon / 1_000)),
+      'SET PXAT': (tx, k) => tx.set(k, 'v', 'PXAT', soon),
+      EXPIREAT: (tx, k) => tx.expireat(k, Math.ceil(soon / 1_000)),
+      PEXPIREAT: (tx, k) => tx.pexpireat(k, soon),
+      EXPIRE: (tx, k) => tx.expire(k, 3_600),
+      PEXPIRE: (tx, k) => tx.pexpire(k, 3_600_000),
+    };
+    const kept = dedup.once('later', ({ tx }) => void later[name]?.(tx, at('key')).hset(at('key'), 'f', 'v'));
+    expect((await expectCode(kept, 'EFFECT_REJECTED')).reason).toBe('wrong_type');
+  });
+
+  test('on a key of any size are made, where its commands are of one type', async () => {
+    const { redis, dedup, at } = world();
+    await redis.hset(at('hash'), Object.fromEntries(numbers(1_001).map((n) => [n, n])));
+    await redis.rpush(at('list'), ...numbers(1_001));
+    await redis.set(at('string'), 'x'.repeat(30_000));
+    await dedup.once('key', ({ tx }) => {
+      tx.hset(at('hash'), 'f', 'v').hincrby(at('hash'), '7', 1).hdel(at('hash'), '8');
+      tx.lset(at('list'), 1_000, 'last').append(at('string'), 'y');
+    });
+    expect(await redis.hmget(at('hash'), 'f', '7', '8')).toEqual(['v', '8', null]);
+    expect(await redis.lindex(at('list'), -1)).toBe('last');
+    expect(await redis.strlen(at('string'))).toBe(30_001);
+  });
+
+  test('leave a field that is there as it is, by HSETNX', async () => {
+    const { redis, dedup, at } = world();
+    await redis.hset(at('hash'), 'text', 'x', 'number', 5);
+    const count = (field: string) => (tx: Effects) =>
+      void tx.hsetnx(at('hash'), field, 7).hincrby(at('hash'), field, 1);
+    expect((await expectCode(dedup.apply('a', count('text')), 'EFFECT_REJECTED')).reason).toBe('not_an_integer');
+    expect((await dedup.apply('b', count('number'))).replies).toEqual([0, 6]);
+    expect((await dedup.apply('c', count('none'))).replies).toEqual([1, 8]);
   });
 
   test('count the ids that a stream has left', async () => {
@@ -275,6 +324,8 @@ describe('the writes of a handler', () => {
       'EFFECT_REJECTED',
     );
     expect(error.reason).toBe('not_a_hyperloglog');
+    const again = dedup.once('again', ({ tx }) => void tx.pfadd(at('hll')).pfadd(at('hll'), 'a'));
+    expect((await expectCode(again, 'EFFECT_REJECTED')).reason).toBe('not_a_hyperloglog');
     // Without elements only the header is looked at, by Redis as by the check.
     const plain = await redis.pfadd(at('hll')).then(
       () => null,
