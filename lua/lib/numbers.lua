@@ -69,7 +69,7 @@ local function add_float(value, by)
     return nil, "not_a_float"
   end
   local sum = number + tonumber(by)
-  if not (math.abs(number) <= LARGEST_FLOAT and math.abs(sum) <= LARGEST_FLOAT) then
+  if not (math.abs(sum) <= LARGEST_FLOAT) then
     return nil, "out_of_range"
   end
   return sum

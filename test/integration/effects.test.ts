@@ -193,6 +193,63 @@ describe('the writes of a handler', () => {
     expect(await redis.strlen(at('string'))).toBe(30_001);
   });
 
+  test.each([
+    ['(0', '1', 'a'],
+    ['0', '(1', 'b'],
+  ])('of another type find what a bound without itself has left: %s to %s', async (min, max, left) => {
+    const { redis, dedup, at } = world();
+    await redis.zadd(at('key'), 0, 'a', 1, 'b');
+    const write = (tx: Effects) => void tx.zremrangebyscore(at('key'), min, max).append(at('key'), 'x');
+    expect((await expectCode(dedup.apply('a', write), 'EFFECT_REJECTED')).reason).toBe('wrong_type');
+    await dedup.apply(
+      'b',
+      (tx) => void tx.zremrangebyscore(at('key'), min, max).zrem(at('key'), left).append(at('key'), 'x'),
+    );
+    expect(await redis.get(at('key'))).toBe('x');
+  });
+
+  test('add to a stream above its last id, and not at it or below', async () => {
+    const { redis, dedup, at } = world();
+    const add = (id: string) => dedup.apply(`${id} ${Math.random()}`, (tx) => void tx.xadd(at('x'), id, 'f', 'v'));
+    for (const id of ['5-0', '5-1', '5-9', '5-10', '9-1', '10-0', '10', '10-0', '9-99', '10-1']) {
+      const plain = await redis.xadd(at('plain'), id, 'f', 'v').catch(() => null);
+      const ours = await add(id).then(
+        ({ replies }) => replies[0],
+        ({ reason }) => (reason === 'stream_id' ? null : reason),
+      );
+      expect(ours, id).toBe(plain);
+    }
+  });
+
+  test('calculate with all 64 bits', async () => {
+    const { redis, dedup, at } = world();
+    const max = 2n ** 63n - 1n;
+    const values = [
+      0n,
+      1n,
+      -1n,
+      10n ** 9n,
+      -(10n ** 9n),
+      5n * 10n ** 9n,
+      -9223372036n * 10n ** 9n,
+      max,
+      -max,
+      -max - 1n,
+    ];
+    for (const value of values) {
+      for (const by of values) {
+        const [sum, key] = [value + by, `${value} ${by}`];
+        await redis.set(at('n'), String(value));
+        // Twice there and back: the check calculates with its own sums as well.
+        const back = by === -max - 1n ? 1n : -by;
+        const call = dedup.apply(key, (tx) => void tx.incrby(at('n'), by).incrby(at('n'), back));
+        if (sum > max || sum < -max - 1n || sum + back > max || sum + back < -max - 1n)
+          await expectCode(call, 'EFFECT_REJECTED');
+        else await call;
+      }
+    }
+  });
+
   test('leave a field that is there as it is, by HSETNX', async () => {
     const { redis, dedup, at } = world();
     await redis.hset(at('hash'), 'text', 'x', 'number', 5);
