@@ -42,7 +42,8 @@ local function add_int64(a, b)
   if high == 0 then
     text = string.format("%.0f", low)
   elseif high < 0 then
-    text = string.format("-%.0f%09.0f", -high, -low)
+    -- Not `-low`: of 0 that is -0, and its sign is printed.
+    text = string.format("-%.0f%09.0f", math.abs(high), math.abs(low))
   else
     text = string.format("%.0f%09.0f", high, low)
   end

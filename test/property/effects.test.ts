@@ -58,7 +58,19 @@ const value = (d: Dice) =>
     'HYLL',
   );
 const integer = (d: Dice) =>
-  d.of('1', '-1', '3', '100', NEAR_MAX, NEAR_MIN, '9223372036854775807', '-9223372036854775807');
+  d.of(
+    '1',
+    '-1',
+    '3',
+    '100',
+    '1000000000',
+    '-1000000000',
+    '-7000000000',
+    NEAR_MAX,
+    NEAR_MIN,
+    '9223372036854775807',
+    '-9223372036854775807',
+  );
 const float = (d: Dice) => d.of('1', '-1.5', '0.25', '1e3', '-3');
 const field = (d: Dice) => d.of('f', 'g', 'h');
 const member = (d: Dice) => d.of('m', 'n', 'o');
