@@ -18,11 +18,11 @@ export default defineConfig({
     ...base.test,
     include: [
       'test/unit/**/*.test.ts',
-      'test/integration/{once,waiting,servers,ioredis5}.test.ts',
+      'test/integration/{once,waiting,servers,ioredis5,effects,conditions}.test.ts',
       'test/fault/answers.test.ts',
     ],
     sequence: { sequencer: QuickestFirst },
-    // The slowest of them takes under 1 s: what takes ten times as long hangs.
+    // The slowest of them takes some 1 s: what takes ten times as long hangs.
     testTimeout: 10_000,
     hookTimeout: 10_000,
     typecheck: { enabled: false },

@@ -579,6 +579,60 @@ describe('apply', () => {
     expect(await redis.get(at('n'))).toBe('1');
   });
 
+  test('waits for a running handler as long as it may, until it is aborted, or until the Dedup closes', async () => {
+    const redis = connect();
+    const namespace = freshNamespace();
+    const [dedup, other] = [makeDedup({ namespace }, redis), makeDedup({ namespace }, redis)];
+    const [started, hold] = [gate(), gate()];
+    const running = other.once('key', () => {
+      started.open();
+      return hold.opened;
+    });
+    await started.opened;
+    const write = (tx: Effects) => void tx.incr(`data-${namespace}`);
+    const late = await expectCode(dedup.apply('key', write, { waitTimeout: 30 }), 'IN_PROGRESS');
+    expect(late.retryAfterMs).toBeGreaterThan(20_000);
+    expect(late.retryAfterMs).toBeLessThanOrEqual(30_000);
+    const controller = new AbortController();
+    const aborted = dedup.apply('key', write, { signal: controller.signal });
+    controller.abort(new Error('enough'));
+    await expect(aborted).rejects.toThrow('enough');
+    await expect(dedup.apply('free', write, { signal: controller.signal })).rejects.toThrow('enough');
+    const closed = expectCode(dedup.apply('key', write), 'CLOSED');
+    await dedup.close();
+    await closed;
+    await expectCode(dedup.apply('free', write), 'CLOSED');
+    hold.open();
+    await running;
+    expect(await redis.exists(`data-${namespace}`)).toBe(0);
+  });
+
+  test('tells each state of its key, and what became of the exchange', async () => {
+    const redis = connect({}, await ownRedis([]));
+    const dedup = makeDedup({}, redis);
+    const at = (name: string) => `data:${name}`;
+    const incr = (tx: Effects) => void tx.incr(at('n'));
+    const told: string[] = [];
+    for (const event of ['executed', 'replayed', 'storeError'] as const) dedup.on(event, () => told.push(event));
+    await dedup.apply('done', incr);
+    await dedup.apply('done', incr);
+    const { redisKey = '' } = (await dedup.inspect('done')) ?? {};
+    await redis.append(redisKey, '?');
+    await expectCode(dedup.apply('done', incr), 'CODEC');
+    await redis.set(redisKey, 'no record');
+    await expectCode(dedup.apply('done', incr), 'CODEC');
+    await redis.set(at('text'), 'x');
+    const fail = () => dedup.apply('fails', (tx) => void tx.incr(at('text')), { maxAttempts: 1 });
+    await expectCode(fail(), 'EFFECT_REJECTED');
+    expect((await expectCode(fail(), 'ATTEMPTS_EXHAUSTED')).attempts).toBe(1);
+    await redis.config('SET', 'maxmemory', '1');
+    await expectCode(dedup.apply('other', incr), 'STORE_UNAVAILABLE').finally(() =>
+      redis.config('SET', 'maxmemory', '0'),
+    );
+    expect(told).toEqual(['executed', 'replayed', 'storeError']);
+    expect(await redis.get(at('n'))).toBe('1');
+  });
+
   test('takes no promise, no option of once, and no call from inside its key', async () => {
     const { dedup, at } = world();
     await expectCode(dedup.apply('a', (async (tx: Effects) => void tx.incr(at('n'))) as never), 'INVALID_OPTION');

@@ -134,6 +134,21 @@ describeOnEachServer('a user', (version) => {
     expect(told).toEqual(['commit NOPERM', 'settle NOPERM']);
   });
 
+  test('that loses the right to write before its handler throws is not asked twice', async () => {
+    const url = await serverWithUser(version, '&*', '+@all');
+    const dedup = makeDedup({}, connect({ username: 'app', password: 'x' }, url));
+    const told: string[] = [];
+    dedup.on('storeError', ({ operation, code }) => told.push(`${operation} ${code}`));
+    const admin = connect({}, url);
+    const call = dedup.once('k', async () => {
+      await admin.call('ACL', 'SETUSER', 'app', '-@write');
+      throw new Error('mine');
+    });
+    await expect(call).rejects.toThrow('mine');
+    await admin.ping();
+    expect(told).toEqual(['settle NOPERM']);
+  });
+
   test('without the right to write is refused by name, and the handler does not run', async () => {
     const url = await serverWithUser(version, '&*', '+@all', '-set');
     const redis = connect({ username: 'app', password: 'x' }, url);

@@ -190,6 +190,21 @@ describe('an exchange that fails', () => {
     expect(error.as('unsent')).toMatchObject({ failure: 'unsent', code: null, sentAt, cause: error.cause });
   });
 
+  test('of a plain command is waited out where it passes, until the deadline', async () => {
+    const { client, connection } = stage();
+    client.answer = () => (client.sent.length < 3 ? Promise.reject(replyError('BUSY')) : Promise.resolve('text'));
+    const call = connection.command('info', [], performance.now() + 1_000);
+    await pass(39);
+    expect(client.sent).toHaveLength(2);
+    await pass(1);
+    expect(await call).toBe('text');
+    client.answer = () => Promise.reject(replyError('BUSY'));
+    const failed = failure(connection.command('info', [], performance.now() + 100));
+    await pass(100);
+    expect(await failed).toMatchObject({ code: 'BUSY' });
+    expect(client.sent).toHaveLength(3 + 5);
+  });
+
   test('of a plain command says the same', async () => {
     const { client, connection } = stage();
     client.answer = async () => 'text';
@@ -438,6 +453,33 @@ describe('a call of a script', () => {
     expect(replies.map((reply) => String((reply as ScriptReply<'renew'>).fields[0]))).toEqual(
       calls.map(({ redisKey }) => redisKey),
     );
+  });
+
+  test('goes with others in lists of 256 KB, and what takes long goes alone, in the order of the calls', async () => {
+    const { client, scripts } = stage();
+    client.answer = async (_name, words) => Array.from({ length: words[1] as number }, () => entry('done'));
+    const commit = (redisKey: string, bytes: number, effects = {}): ScriptCall<'commit'> => ({
+      redisKey,
+      args: { token: 't', fence: 1, born: 1, run: 0, retention_ms: 1, channel: '', result: 'x'.repeat(bytes) },
+      effects: { keys: [], plan: '', words: [], alone: false, ...effects },
+    });
+    const KIB = 1_024;
+    const calls = [
+      commit('r:a', 100 * KIB),
+      commit('r:b', 100 * KIB),
+      commit('r:c', 100 * KIB),
+      commit('r:d', 1, { words: ['x'.repeat(100 * KIB)] }),
+      commit('r:e', 1, { words: ['x'.repeat(100 * KIB)] }),
+      commit('r:f', 1),
+      commit('r:g', 1, { alone: true }),
+      commit('r:h', 1),
+      commit('r:i', 1),
+      commit('r:j', 300 * KIB),
+      commit('r:k', 1),
+    ];
+    await scripts.callMany('commit', calls);
+    const keys = client.sent.map(({ words }) => words.slice(2, 2 + (words[1] as number)).join(' '));
+    expect(keys).toEqual(['r:a r:b', 'r:c r:d', 'r:e r:f', 'r:g', 'r:h r:i', 'r:j', 'r:k']);
   });
 
   test('goes by itself in a cluster', async () => {
