@@ -4,6 +4,8 @@ const PURE =
 const WORK = '^src/(attempt|lease|wait|effects/(recorder|refusal))[.]ts$';
 const LIFE = '^src/(once|apply|many|claim|execute|finish|verdicts|records|parts)[.]ts$';
 
+const ENTRY_POINTS = '^src/bullmq/';
+
 /** @type {import('dependency-cruiser').IConfiguration} */
 module.exports = {
   forbidden: [
@@ -41,8 +43,14 @@ module.exports = {
     {
       name: 'core-knows-no-framework',
       severity: 'error',
-      from: { path: '^src/' },
+      from: { path: '^src/', pathNot: ENTRY_POINTS },
       to: { path: 'node_modules/(bullmq|express|fastify|hono|@opentelemetry|ioredis)' },
+    },
+    {
+      name: 'core-knows-no-entry-point',
+      severity: 'error',
+      from: { path: '^src/', pathNot: ENTRY_POINTS },
+      to: { path: ENTRY_POINTS },
     },
     {
       name: 'src-knows-no-tests',

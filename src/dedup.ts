@@ -4,7 +4,7 @@ import type { Codec, JsonCodec, Stored } from './codec.js';
 import type { Duration } from './duration.js';
 import type { Effects } from './effects/effects.js';
 import type { Reply } from './effects/replies.js';
-import type { DedupEvents } from './events.js';
+import type { DedupEvents, KeyEventDetails, KeyEventName } from './events.js';
 import { fingerprintOf } from './fingerprint.js';
 import { checkKey, escapePart, recordKey } from './key.js';
 import { Limit } from './limit.js';
@@ -50,6 +50,13 @@ class View {
     readonly isRoot: boolean,
   ) {}
 }
+
+/**
+ * What the package's own entry points see of a Dedup. They may be bundled apart from it, hence a registered symbol.
+ *
+ * @internal
+ */
+export const INSIDE: unique symbol = Symbol.for('redis-once.inside');
 
 const DEFAULT_DRAIN_MS = 30_000;
 const CLOSE_RULES = { drain: duration(0, 24 * 3_600_000) };
@@ -265,6 +272,16 @@ export class Dedup<out C extends Codec = JsonCodec> {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** @internal */
+  get [INSIDE]() {
+    const { parts, settings } = this.#view;
+    return {
+      retentionMs: settings.retentionMs,
+      emit: <E extends KeyEventName>(event: E, key: string, details: KeyEventDetails<E>): void =>
+        parts.events.emit(event, parts.subject(this.#subject(key, undefined)), details),
+    };
   }
 
   async #run(key: string, handler: Handler<unknown>, settings: CallSettings): Promise<Outcome<unknown>> {

@@ -29,9 +29,14 @@ export interface DedupEvents {
   leaseLost: KeyEvent & { readonly attempt: number; readonly ranMs: number; readonly reason: LeaseLostReason };
   /** An exchange with Redis failed. `code` is Redis' error code, or null where there was no answer. */
   storeError: KeyEvent & { readonly operation: string; readonly code: string | null };
+  /** A retention that was given is shorter than the time, in ms, in which a copy may still come. Told once a processor. */
+  shortRetention: KeyEvent & { readonly retentionMs: number; readonly neededMs: number };
   /** The server may evict records, or it cannot be told (`policy` null). */
   unsafeServer: { readonly namespace: string; readonly policy: string | null };
 }
+
+export type KeyEventName = Exclude<keyof DedupEvents, 'unsafeServer'>;
+export type KeyEventDetails<E extends KeyEventName> = Omit<DedupEvents[E], keyof KeyEvent>;
 
 export type LeaseLostReason = 'taken_over' | 'no_heartbeat' | 'max_run_time';
 
@@ -44,6 +49,7 @@ const EVENTS: { [E in keyof DedupEvents]: true } = {
   takenOver: true,
   leaseLost: true,
   storeError: true,
+  shortRetention: true,
   unsafeServer: true,
 };
 
@@ -75,11 +81,7 @@ export class Events {
   }
 
   /** Tells an event about a key. */
-  emit<E extends Exclude<keyof DedupEvents, 'unsafeServer'>>(
-    event: E,
-    subject: EventSubject,
-    details: Omit<DedupEvents[E], keyof KeyEvent>,
-  ): void {
+  emit<E extends KeyEventName>(event: E, subject: EventSubject, details: KeyEventDetails<E>): void {
     if (!this.#listeners.get(event)?.size) return;
     const { namespace, key, redisKey } = subject;
     const keyHash = createHash('sha256').update(redisKey).digest('hex').slice(0, 16);
