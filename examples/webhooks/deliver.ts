@@ -36,7 +36,7 @@ export interface Delivered {
 
 export const WORKERS = 4;
 const IN_HAND = 8;
-const KILL_AFTER = 100;
+export const KILL_AFTER = 100;
 
 /**
  * Returns when every delivery is acknowledged and every worker has ended.

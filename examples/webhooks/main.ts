@@ -6,17 +6,19 @@ import { Redis } from 'ioredis';
 import { plainRedis } from '../../test/support/redis/index.js';
 import { deliver, WORKERS } from './deliver.js';
 import { makeFeed, type Webhook } from './feed.js';
+import { deliverByQueue } from './queue.js';
 import { progressBar, type Result, summary, table } from './report.js';
 import { areExact, expectedSums, readSums } from './tally.js';
 import type { WayName } from './ways.js';
 
-const USAGE = `Usage: npm run demo -- [--seed N] [--no-kill]
+const USAGE = `Usage: npm run demo -- [--bullmq] [--seed N] [--no-kill]
 
 Some 330 webhooks of GitHub's are delivered one to four times each, to four worker processes at once. Their handler counts
 events and bytes by repository and writes a ledger, in Redis: first by "check, then work", then by redis-once. Every so
 often a worker is killed in mid-handler, and another takes its place. A table shows what the sums came to; the exit code is
 1 if those of redis-once are not exact.
 
+  --bullmq    deliver by a BullMQ queue, a job a delivery, to four BullMQ workers
   --seed N    the order of deliveries of an earlier run: a whole number from 0 to ${2 ** 32 - 1}
   --no-kill   kill no worker (--kill, to kill some, is the default)
   --help      show this`;
@@ -24,35 +26,42 @@ often a worker is killed in mid-handler, and another takes its place. A table sh
 class UsageError extends Error {}
 
 try {
-  const { seed, kill, help } = readArguments();
+  const { help, ...choices } = readArguments();
   if (help) console.log(USAGE);
-  else await demo(seed, kill);
+  else await demo(choices);
 } catch (error) {
   console.error((error as Error).message);
   process.exitCode = error instanceof UsageError ? 2 : 1;
 }
 
-function readArguments(): { seed: number; kill: boolean; help: boolean } {
+interface Choices {
+  readonly seed: number;
+  readonly kill: boolean;
+  readonly bullmq: boolean;
+}
+
+function readArguments(): Choices & { help: boolean } {
   const values = parsedValues();
   const seed = Number(values.seed ?? randomInt(1_000_000));
   if (!/^\d+$/.test(values.seed ?? '0') || seed >= 2 ** 32) {
     throw new UsageError(`Expected \`--seed\` to be a whole number from 0 to ${2 ** 32 - 1}, got \`${values.seed}\`.`);
   }
   if (values.kill && values['no-kill']) throw new UsageError('Expected `--kill` or `--no-kill`, got both.');
-  return { seed, kill: !values['no-kill'], help: values.help ?? false };
+  return { seed, kill: !values['no-kill'], bullmq: values.bullmq ?? false, help: values.help ?? false };
 }
 
 function parsedValues() {
   const flag = { type: 'boolean' } as const;
   try {
-    return parseArgs({ options: { seed: { type: 'string' }, kill: flag, 'no-kill': flag, help: flag } }).values;
+    return parseArgs({ options: { seed: { type: 'string' }, bullmq: flag, kill: flag, 'no-kill': flag, help: flag } })
+      .values;
   } catch (error) {
     // Its first sentence says what is wrong, the rest how it might have been meant.
     throw new UsageError(`${(error as Error).message.split('. ')[0]}: \`--help\` shows what there is.`);
   }
 }
 
-async function demo(seed: number, kill: boolean): Promise<void> {
+async function demo({ seed, kill, bullmq }: Choices): Promise<void> {
   const interrupted = new AbortController();
   process.once('SIGINT', () => interrupted.abort(new Error('Interrupted.')));
   const server = await plainRedis();
@@ -65,9 +74,10 @@ async function demo(seed: number, kill: boolean): Promise<void> {
     const feed = makeFeed(seed);
     const expected = expectedSums(feed);
     console.log(
-      `Seed ${seed}, on ${server.origin}.\n${expected.ledger.size} webhooks in ${feed.length} deliveries, to ${WORKERS} workers.`,
+      `Seed ${seed}, on ${server.origin}.\n${expected.ledger.size} webhooks in ${feed.length} deliveries, to ${WORKERS} workers${bullmq ? ' of a BullMQ queue' : ''}.`,
     );
-    const stage: Stage = { feed, redis, url: server.url, runId, kill, signal: interrupted.signal };
+    const by = bullmq ? deliverByQueue : deliver;
+    const stage: Stage = { feed, redis, url: server.url, runId, kill, by, signal: interrupted.signal };
     const results = [await handleAll('check, then work', stage), await handleAll('redis-once', stage)] as const;
     console.log(table(expected, results));
     console.log(summary(expected, results));
@@ -86,14 +96,15 @@ interface Stage {
   readonly url: string;
   readonly runId: string;
   readonly kill: boolean;
+  readonly by: typeof deliver;
   readonly signal: AbortSignal;
 }
 
-async function handleAll(way: WayName, { feed, redis, url, runId, kill, signal }: Stage): Promise<Result> {
+async function handleAll(way: WayName, { feed, redis, url, runId, kill, by, signal }: Stage): Promise<Result> {
   const prefix = `${runId}-${way === 'redis-once' ? 'once' : 'check'}`;
   const bar = progressBar(way, feed.length);
   try {
-    const delivered = await deliver(feed, { url, way, prefix }, kill, signal, (count) => bar.update(count));
+    const delivered = await by(feed, { url, way, prefix }, kill, signal, (count) => bar.update(count));
     return { way, ...delivered, sums: await readSums(redis, prefix) };
   } finally {
     bar.stop();

@@ -55,7 +55,10 @@ const OWN_OPTIONS = ['signal', 'onInProgress', 'waitTimeout'];
  * @throws InvalidOptionError naming the option that is wrong
  * @example
  * ```ts
- * const worker = new Worker<Payment, { charged: number }>(
+ * import { Worker } from 'bullmq';
+ * import { onceProcessor } from 'redis-once/bullmq';
+ *
+ * const worker = new Worker<{ cents: number }, { charged: number }>(
  *   'payments',
  *   onceProcessor(dedup, async (job, { tx }) => {
  *     tx.incrby('total', job.data.cents);

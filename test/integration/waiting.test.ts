@@ -363,12 +363,13 @@ describe("the caller's signal", () => {
 
 describe('a running attempt', () => {
   test('keeps its key by its heartbeat far beyond its lease', async () => {
-    const [one, two] = twoDedups({ lease: 150 });
+    // Long enough for a slow machine: a heartbeat that comes a lease late is a lease lost.
+    const [one, two] = twoDedups({ lease: 1_500 });
     const { handler, started, release } = heldHandler('value');
     const held = one.run('k', ({ signal }) => handler().then((value) => ({ value, aborted: signal.aborted })));
     await started;
     const firstFence = (await one.inspect('k'))?.fence;
-    const stop = performance.now() + 600;
+    const stop = performance.now() + 3_200;
     await until(() => performance.now() > stop);
     expect(await two.inspect('k')).toMatchObject({ state: 'in_progress', attempt: 1, fence: firstFence });
     release();

@@ -84,7 +84,7 @@ function compile(examples: readonly Example[]): Map<string, string[]> {
   const options: ts.CompilerOptions = {
     ...settingsOfProject(),
     baseUrl: ROOT,
-    paths: { 'redis-once': ['src/index.ts'] },
+    paths: { 'redis-once': ['src/index.ts'], 'redis-once/bullmq': ['src/bullmq/index.ts'] },
     // An example shows what one gets, and need not use it.
     noUnusedLocals: false,
     noUnusedParameters: false,

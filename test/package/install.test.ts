@@ -21,7 +21,12 @@ let tarball: string;
 beforeAll(async () => {
   workshop = await mkdtemp(join(tmpdir(), 'redis-once-package-'));
   tarball = await pack(workshop);
-  await Promise.all(['5', '6'].map((version) => install(userFolder(version), `ioredis@${version}`)));
+  await Promise.all(
+    ['5', '6'].flatMap((version) => [
+      install(userFolder(version), FIXTURES, `ioredis@${version}`),
+      install(bullmqFolder(version), join(FIXTURES, 'bullmq'), `ioredis@${version}`, `bullmq@${version}`),
+    ]),
+  );
 }, TIME_LIMIT_MS);
 
 afterAll(() => rm(workshop, { recursive: true, force: true }));
@@ -29,7 +34,9 @@ afterAll(() => rm(workshop, { recursive: true, force: true }));
 test('the tarball holds the build, the papers and the manifest, and nothing else', async () => {
   const files = (await run(workshop, 'tar', '-tzf', tarball)).trim().split('\n').sort();
   const papers = (await readdir(PROJECT)).filter((name) => /^(README\.md|LICENSE|CHANGELOG\.md)$/.test(name));
-  const build = ['index.cjs', 'index.d.cts', 'index.d.ts', 'index.js'].map((name) => `dist/${name}`);
+  const build = ['index', 'bullmq'].flatMap((entry) =>
+    ['cjs', 'd.cts', 'd.ts', 'js'].map((ending) => `dist/${entry}.${ending}`),
+  );
   expect(files).toEqual(expect.arrayContaining([...papers, ...build, 'package.json'].map((name) => `package/${name}`)));
   expect(
     files.filter((file) => !/^package\/(dist\/.+\.(js|cjs|d\.ts|d\.cts)|package\.json)$/.test(file)),
@@ -72,7 +79,38 @@ describe.each(['5', '6'])('beside ioredis %s', (version) => {
       const programs = version === '5' ? ['program'] : ['program', 'resp3'];
       expect(read).toEqual(expect.arrayContaining(programs.flatMap((name) => files.map((end) => name + end))));
       const declarations = files.map((end) => `node_modules/redis-once/dist/index.d.${end === '.cts' ? 'cts' : 'ts'}`);
-      expect(read.filter((file) => file.includes('redis-once/')).sort()).toEqual(declarations.sort());
+      expect(read).toEqual(expect.arrayContaining(declarations));
+      // What it shares with other entries, and nothing of theirs: their peers may be absent.
+      expect(read.filter((file) => /redis-once\/dist\/(?!index|dedup-)/.test(file))).toEqual([]);
+    },
+    TIME_LIMIT_MS,
+  );
+});
+
+describe.each(['5', '6'])('beside BullMQ %s', (version) => {
+  test(
+    'two jobs of one key run once, both return its value, and the process ends',
+    async () => {
+      const told = await run(bullmqFolder(version), process.execPath, 'use.mjs', inject('redisUrl'), freshNamespace());
+      expect(JSON.parse(told)).toEqual({ runs: 1, values: [{ order: 'o' }, { order: 'o' }], count: '1' });
+    },
+    TIME_LIMIT_MS,
+  );
+
+  test(
+    'by require, errors are of the BullMQ and the redis-once that the program has',
+    async () => {
+      const told = await run(bullmqFolder(version), process.execPath, 'use.cjs', inject('redisUrl'), freshNamespace());
+      expect(JSON.parse(told)).toEqual({ own: 'fails', stored: 'fails', unrecoverable: true, cause: true });
+    },
+    TIME_LIMIT_MS,
+  );
+
+  test.concurrent.each(['nodenext', 'bundler'])(
+    'a strict program compiles under %s',
+    async (resolution) => {
+      const tsc = join(bullmqFolder(version), 'node_modules/typescript/bin/tsc');
+      await run(bullmqFolder(version), process.execPath, tsc, '-p', `tsconfig.${resolution}.json`);
     },
     TIME_LIMIT_MS,
   );
@@ -140,17 +178,21 @@ async function pack(folder: string): Promise<string> {
   return join(folder, name);
 }
 
-/** An empty folder of a user's, with the package, that ioredis, and the fixtures in it. */
-async function install(folder: string, ioredis: string): Promise<void> {
+/** An empty folder of a user's, with the package, those beside it, and the fixtures in it. */
+async function install(folder: string, fixtures: string, ...packages: string[]): Promise<void> {
   await mkdir(folder);
   await writeFile(join(folder, 'package.json'), JSON.stringify({ private: true }));
-  await run(folder, 'npm', 'install', ...NPM_FLAGS, tarball, ioredis, ...TYPESCRIPT);
-  for (const fixture of await readdir(FIXTURES)) {
-    if (fixture === 'resp3.ts' && ioredis === 'ioredis@5') continue;
+  await run(folder, 'npm', 'install', ...NPM_FLAGS, tarball, ...packages, ...TYPESCRIPT);
+  for (const fixture of await readdir(fixtures)) {
+    if (extname(fixture) === '' || (fixture === 'resp3.ts' && packages.includes('ioredis@5'))) continue;
     const ends = extname(fixture) === '.ts' ? ['.ts', '.mts', '.cts'] : [extname(fixture)];
     for (const end of ends)
-      await copyFile(join(FIXTURES, fixture), join(folder, basename(fixture, extname(fixture)) + end));
+      await copyFile(join(fixtures, fixture), join(folder, basename(fixture, extname(fixture)) + end));
   }
+}
+
+function bullmqFolder(version: string): string {
+  return join(workshop, `user-of-bullmq-${version}`);
 }
 
 function userFolder(version: string): string {

@@ -25,10 +25,10 @@ export function connectionOf(url: string): bullmq6.RedisOptions {
 }
 
 /** A queue that no other test has, with all that it leaves in Redis removed in the end. */
-export function makeQueue(bullmq: BullMQ, name: string = freshNamespace()) {
+export function makeQueue(bullmq: BullMQ, name: string = freshNamespace(), prefix = 'bull') {
   const connection = connectionOf(inject('redisUrl'));
-  const queue = new bullmq.Queue<unknown, unknown, string>(name, { connection });
-  const events = new bullmq.QueueEvents(name, { connection });
+  const queue = new bullmq.Queue<unknown, unknown, string>(name, { connection, prefix });
+  const events = new bullmq.QueueEvents(name, { connection, prefix });
   onTestFinished(async () => {
     await events.close();
     await queue.obliterate({ force: true }).catch(() => {});
@@ -38,9 +38,10 @@ export function makeQueue(bullmq: BullMQ, name: string = freshNamespace()) {
   return {
     queue,
     /** A worker that is gone, its jobs with it, at the end of the test. */
-    work(processor: string | bullmq6.Processor<never, unknown, string>, options: Partial<bullmq6.WorkerOptions> = {}) {
+    work(processor: URL | bullmq6.Processor<never, unknown, string>, options: Partial<bullmq6.WorkerOptions> = {}) {
       const worker = new bullmq.Worker<never, unknown, string>(name, processor, {
         connection,
+        prefix,
         drainDelay: 1,
         ...options,
       });
@@ -55,8 +56,9 @@ export function makeQueue(bullmq: BullMQ, name: string = freshNamespace()) {
     },
     /** The job as Redis has it now. */
     look: async (job: Job): Promise<Job & { state: string }> => {
-      const now = (await queue.getJob(job.id as string)) as Job;
-      return Object.assign(now, { state: await now.getState() });
+      // What belongs to a state is there when the state is.
+      const state = await job.getState();
+      return Object.assign((await queue.getJob(job.id as string)) as Job, { state });
     },
   };
 }

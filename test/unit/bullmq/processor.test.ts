@@ -1,0 +1,96 @@
+import { expect, test } from 'vitest';
+import { onceProcessor } from '../../../src/bullmq/index.js';
+import { connect, expectCode, makeDedup } from '../../support/index.js';
+
+const handler = () => 1;
+
+test('it declares three parameters: BullMQ gives its signal to no other', () => {
+  expect(onceProcessor(makeDedup(), handler)).toHaveLength(3);
+});
+
+test.each<[options: object, message: RegExp]>([
+  [{ key: 'order' }, /`key` to be a function of the job, got `order` \(string\)/],
+  [{ fingerprint: {} }, /`fingerprint` to be a function/],
+  [{ slot: 'a' }, /`slot` to be a function/],
+  [{ onInProgress: 'wait' }, /`onInProgress` is not an option of `onceProcessor`/],
+  [{ waitTimeout: '1s' }, /`waitTimeout` is not/],
+  [{ signal: new AbortController().signal }, /`signal` is not/],
+  [{ namespace: 'x' }, /`namespace` is an option of the whole Dedup/],
+  [{ lease: '1ms' }, /`lease`/],
+])('options that are wrong are told when it is made: %o', (options, message) => {
+  expect(() => onceProcessor(makeDedup(), handler, options)).toThrow(
+    expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringMatching(message) }),
+  );
+});
+
+test('a handler that is none is told when it is made', () => {
+  expect(() => onceProcessor(makeDedup(), 'handler' as never)).toThrow('Expected the handler to be a function');
+});
+
+test('options that are undefined are as if not given', () => {
+  const none = { key: undefined, fingerprint: undefined, slot: undefined, lease: undefined, retention: undefined };
+  expect(() => onceProcessor(makeDedup(), handler, none)).not.toThrow();
+});
+
+/** As much of a Job as it takes. */
+function jobStub(moved: (timestamp: number, token?: string) => Promise<void>) {
+  return { id: '1', timestamp: 1, queueQualifiedName: 'bull:q', opts: {}, data: {}, moveToDelayed: moved } as never;
+}
+
+test('a job is moved with its token, and where that fails, BullMQ is told why', async () => {
+  const dedup = makeDedup();
+  const processor = onceProcessor(dedup, handler, { key: () => 'k' });
+  const moves: unknown[] = [];
+  let failure: Error | undefined;
+  const job = jobStub(async (timestamp, token) => {
+    moves.push({ afterMs: timestamp - Date.now(), token });
+    if (failure) throw failure;
+  });
+  await dedup.once('k', async () => {
+    await expect(processor(job, 'token-1')).rejects.toMatchObject({ name: 'DelayedError' });
+    failure = new Error('Missing lock for job 1');
+    await expect(processor(job, 'token-2')).rejects.toBe(failure);
+  });
+  expect(moves).toEqual([
+    { afterMs: expect.closeTo(30_000, -4), token: 'token-1' },
+    { afterMs: expect.closeTo(30_000, -4), token: 'token-2' },
+  ]);
+});
+
+test('however little of the lease is left, the job is delayed by 100 ms: it does not come round and round', async () => {
+  const dedup = makeDedup({ lease: '100ms' });
+  const processor = onceProcessor(dedup, handler, { key: () => 'k' });
+  const delays: number[] = [];
+  await dedup.once('k', async () => {
+    // Renewed at a third of the lease, what is left of it is anything from 66 to 100 ms.
+    const startedAt = Date.now();
+    while (Date.now() - startedAt < 100) {
+      const askedAt = Date.now();
+      const job = jobStub(async (timestamp) => void delays.push(timestamp - askedAt));
+      await expect(processor(job, 'token')).rejects.toMatchObject({ name: 'DelayedError' });
+    }
+  });
+  expect(Math.min(...delays)).toBeGreaterThanOrEqual(100);
+});
+
+test('a Dedup whose Redis is out of reach: the error is BullMQ’s to count', async () => {
+  const redis = connect({ lazyConnect: true, retryStrategy: () => null }, 'redis://127.0.0.1:1');
+  const dedup = makeDedup({ redisTimeout: '200ms' }, redis);
+  const job = jobStub(() => expect.fail('moved'));
+  await expectCode(onceProcessor(dedup, handler)(job, 'token'), 'STORE_UNAVAILABLE');
+});
+
+test('a signal that has aborted: nothing is claimed, and its reason is told as an Error', async () => {
+  const dedup = makeDedup();
+  const processor = onceProcessor(dedup, () => expect.fail('ran'), { key: () => 'k' });
+  const job = jobStub(() => expect.fail('moved'));
+  for (const [reason, message] of [
+    ['by hand', 'The job was cancelled: by hand'],
+    [null, 'The job was cancelled'],
+  ]) {
+    await expect(processor(job, 'token', AbortSignal.abort(reason))).rejects.toThrow(message as string);
+  }
+  const error = new Error('own');
+  await expect(processor(job, 'token', AbortSignal.abort(error))).rejects.toBe(error);
+  expect(await dedup.inspect('k')).toBeNull();
+});
