@@ -1,6 +1,7 @@
 import { Redis } from 'ioredis';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { type Effects, type Reply, TxClosedError } from '../../src/index.js';
+import { Wait } from '../../src/wait.js';
 import { connect, expectCode, freshNamespace, gate, makeDedup, ownRedis } from '../support/index.js';
 
 /** A Dedup, its connection, and data keys of the test's own. */
@@ -483,6 +484,22 @@ describe('a condition', () => {
     expect(await redis.get(at('n'))).toBe('102');
   });
 
+  test('that holds, beside a write that cannot succeed: conflictRetries does not run the handler again', async () => {
+    const { redis, dedup, at } = world();
+    await redis.set(at('text'), 'x');
+    let runs = 0;
+    const call = dedup.once(
+      'key',
+      ({ tx }) => {
+        runs += 1;
+        tx.require.exists(at('text')).incr(at('text'));
+      },
+      { conflictRetries: 3 },
+    );
+    await expectCode(call, 'EFFECT_REJECTED');
+    expect(runs).toBe(1);
+  });
+
   test('that goes on failing is told after as many runs, and the call may be made again', async () => {
     const { redis, dedup, at } = world();
     let runs = 0;
@@ -537,15 +554,16 @@ describe('apply', () => {
   test('and once never share a key; apply waits for a running handler before it says so', async () => {
     const { dedup, at } = world();
     await dedup.apply('applied', (tx) => void tx.incr(at('n')));
-    await expectCode(
+    const applied = await expectCode(
       dedup.once('applied', () => 1),
       'INVALID_OPTION',
     );
     await dedup.once('ran', () => 1);
-    await expectCode(
+    const ran = await expectCode(
       dedup.apply('ran', (tx) => void tx.incr(at('n'))),
       'INVALID_OPTION',
     );
+    expect([applied.key, ran.key]).toEqual(['applied', 'ran']);
     const [started, hold] = [gate(), gate()];
     const running = dedup.once('runs', () => {
       started.open();
@@ -590,9 +608,12 @@ describe('apply', () => {
     });
     await started.opened;
     const write = (tx: Effects) => void tx.incr(`data-${namespace}`);
+    const ended = vi.spyOn(Wait.prototype, 'end');
     const late = await expectCode(dedup.apply('key', write, { waitTimeout: 30 }), 'IN_PROGRESS');
     expect(late.retryAfterMs).toBeGreaterThan(20_000);
     expect(late.retryAfterMs).toBeLessThanOrEqual(30_000);
+    // It listens for hints no more.
+    expect(ended).toHaveBeenCalledOnce();
     const controller = new AbortController();
     const aborted = dedup.apply('key', write, { signal: controller.signal });
     controller.abort(new Error('enough'));
@@ -613,12 +634,14 @@ describe('apply', () => {
     const at = (name: string) => `data:${name}`;
     const incr = (tx: Effects) => void tx.incr(at('n'));
     const told: string[] = [];
-    for (const event of ['executed', 'replayed', 'storeError'] as const) dedup.on(event, () => told.push(event));
+    for (const event of ['executed', 'replayed'] as const) dedup.on(event, () => told.push(event));
+    dedup.on('storeError', ({ operation }) => told.push(operation));
     await dedup.apply('done', incr);
     await dedup.apply('done', incr);
     const { redisKey = '' } = (await dedup.inspect('done')) ?? {};
     await redis.append(redisKey, '?');
-    await expectCode(dedup.apply('done', incr), 'CODEC');
+    const cut = await expectCode(dedup.apply('done', incr), 'CODEC');
+    expect(cut).toMatchObject({ key: 'done', cause: expect.any(Error) });
     await redis.set(redisKey, 'no record');
     await expectCode(dedup.apply('done', incr), 'CODEC');
     await redis.set(at('text'), 'x');
@@ -629,8 +652,28 @@ describe('apply', () => {
     await expectCode(dedup.apply('other', incr), 'STORE_UNAVAILABLE').finally(() =>
       redis.config('SET', 'maxmemory', '0'),
     );
-    expect(told).toEqual(['executed', 'replayed', 'storeError']);
+    expect(told).toEqual(['executed', 'replayed', 'apply']);
     expect(await redis.get(at('n'))).toBe('1');
+  });
+
+  test('whose script came twice before its first answer is asked again: the copy of a refused one says nothing', async () => {
+    const { redis, dedup, at } = world();
+    await redis.set(at('text'), 'x');
+    const scripting = redis as unknown as { evalshaBuffer(...args: unknown[]): Promise<unknown> };
+    const send = scripting.evalshaBuffer.bind(redis);
+    const sent = vi.spyOn(scripting, 'evalshaBuffer');
+    // As a connection that drops in between does it.
+    await dedup.apply('known', (tx) => void tx.incr(at('n')));
+    sent.mockImplementationOnce(async (...args) => {
+      await send(...args);
+      return send(...args);
+    });
+    const refused = await expectCode(
+      dedup.apply('key', (tx) => void tx.incr(at('text'))),
+      'EFFECT_REJECTED',
+    );
+    expect(refused).toMatchObject({ index: 0, command: 'incr' });
+    expect(await dedup.inspect('key')).toMatchObject({ state: 'released', attempt: 2 });
   });
 
   test('takes no promise, no option of once, and no call from inside its key', async () => {
@@ -708,9 +751,21 @@ describe('many calls', () => {
     const { dedup } = world();
     const spec = { key: String, handler: () => 1 };
     await expectCode(dedup.onceMany(1 as never, spec), 'INVALID_OPTION');
-    await expectCode(dedup.onceMany([1], { ...spec, concurrency: 0 }), 'INVALID_OPTION');
+    const none = await expectCode(dedup.onceMany([1], { ...spec, concurrency: 0 }), 'INVALID_OPTION');
+    expect(none.message).toContain('`concurrency`');
     await expectCode(dedup.onceMany([1], { ...spec, handler: 1 } as never), 'INVALID_OPTION');
     await expectCode(dedup.onceMany([1], { ...spec, other: 1 } as never), 'INVALID_OPTION');
     await expectCode(dedup.applyMany([null] as never), 'INVALID_OPTION');
+    await expectCode(dedup.applyMany(['key'] as never), 'INVALID_OPTION');
+  });
+
+  test('of onceMany without a bound, one of whose keys cannot be told', async () => {
+    const { dedup } = world();
+    const key = (item: string) => (item === 'none' ? expect.fail('no key') : item);
+    const outcomes = await dedup.onceMany(['a', 'none'], { key, handler: () => 1 });
+    expect(outcomes).toMatchObject([
+      { key: 'a', status: 'executed', value: 1 },
+      { key: '', status: 'failed', error: { message: 'no key' } },
+    ]);
   });
 });
