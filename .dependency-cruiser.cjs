@@ -4,7 +4,7 @@ const PURE =
 const WORK = '^src/(attempt|lease|wait|effects/(recorder|refusal))[.]ts$';
 const LIFE = '^src/(once|apply|many|claim|execute|finish|verdicts|records|parts)[.]ts$';
 
-const ENTRY_POINTS = '^src/bullmq/';
+const ENTRY_POINTS = '^src/(bullmq|http)/';
 
 /** @type {import('dependency-cruiser').IConfiguration} */
 module.exports = {

@@ -1,7 +1,14 @@
 import { defineConfig } from 'tsup';
 
 export default defineConfig({
-  entry: { index: 'src/index.ts', bullmq: 'src/bullmq/index.ts' },
+  entry: {
+    index: 'src/index.ts',
+    bullmq: 'src/bullmq/index.ts',
+    express: 'src/http/express.ts',
+    fastify: 'src/http/fastify.ts',
+    hono: 'src/http/hono.ts',
+    fetch: 'src/http/fetch.ts',
+  },
   format: ['esm', 'cjs'],
   target: 'node20',
   dts: true,

@@ -15,6 +15,7 @@ import {
   type CallSettings,
   checkHandler,
   type DedupOptions,
+  type DedupSettings,
   type OnceOptions,
   readApplyOptions,
   readDedupOptions,
@@ -276,9 +277,13 @@ export class Dedup<out C extends Codec = JsonCodec> {
 
   /** @internal */
   get [INSIDE]() {
-    const { parts, settings } = this.#view;
+    const { parts, prefix, settings } = this.#view;
     return {
       retentionMs: settings.retentionMs,
+      maxResultBytes: parts.settings.maxResultBytes,
+      /** A view whose calls do so where Redis is not reached. */
+      onStoreFailure: (onStoreFailure: DedupSettings['onStoreFailure']): Dedup<C> =>
+        this.#makeView(new View(parts, prefix, { ...settings, onStoreFailure }, false)),
       emit: <E extends KeyEventName>(event: E, key: string, details: KeyEventDetails<E>): void =>
         parts.events.emit(event, parts.subject(this.#subject(key, undefined)), details),
     };

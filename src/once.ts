@@ -229,10 +229,12 @@ class Life {
         throw attemptsExhausted(key, answer.failures);
       case 'broken':
         throw brokenRecord(key);
-      case 'unavailable':
+      case 'unavailable': {
         // A claim without an answer may stand: then another handler may run, and this one must not.
-        if (parts.settings.onStoreFailure === 'proceed' && answer.error.failure !== 'unknown') return this.#bypass();
+        const { onStoreFailure = parts.settings.onStoreFailure } = call.settings;
+        if (onStoreFailure === 'proceed' && answer.error.failure !== 'unknown') return this.#bypass();
         throw storeUnavailable(key, answer.error, 'the handler did not run');
+      }
     }
   }
 

@@ -104,6 +104,8 @@ export interface CallSettings {
   readonly conflictRetries: number;
   readonly maxRunTimeMs: number;
   readonly codec: Codec;
+  /** For entry points; otherwise the Dedup's. */
+  readonly onStoreFailure?: 'throw' | 'proceed';
 }
 
 /** Options of a whole Dedup, checked; durations in ms. */

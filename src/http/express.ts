@@ -1,0 +1,87 @@
+/** `redis-once/express`: a middleware for Express 5 and 4. */
+import type { Request, RequestHandler } from 'express';
+import type { Codec } from '../codec.js';
+import type { Dedup } from '../dedup.js';
+import { InvalidOptionError } from '../errors.js';
+import type { OnceContext } from '../outcome.js';
+import { parsedForm } from './body.js';
+import { Exchange, TOO_LARGE } from './exchange.js';
+import { HeldResponse, sendResponse } from './held-response.js';
+import type { IdempotencyOptions } from './options.js';
+
+export type { IdempotencyOptions, StorePolicy } from './options.js';
+
+declare global {
+  namespace Express {
+    interface Request {
+      /** What the handler is told of its attempt, `tx` among it; absent where the request has no key. */
+      idempotency?: OnceContext;
+    }
+  }
+}
+
+/**
+ * Makes a middleware: requests with an Idempotency-Key are handled once per owner, operation and key, and every copy gets
+ * the stored response. It is sent when it is stored, together with the writes on `req.idempotency.tx`.
+ *
+ * It comes after authentication and body parsers, and before the handler.
+ *
+ * @throws InvalidOptionError naming the option that is wrong
+ * @example
+ * ```ts
+ * import express from 'express';
+ * import { idempotency } from 'redis-once/express';
+ *
+ * const app = express();
+ * app.use(express.json());
+ * app.use(idempotency(dedup, { scope: (req) => req.get('x-account') ?? '' }));
+ * app.post('/payments', (req, res) => {
+ *   req.idempotency?.tx.incrby('total', req.body.cents);
+ *   res.status(201).json({ charged: req.body.cents });
+ * });
+ * ```
+ */
+export function idempotency(dedup: Dedup<Codec>, options: IdempotencyOptions<Request>): RequestHandler {
+  const exchange = new Exchange(dedup, options);
+  const { maxBodyBytes } = exchange.settings;
+  return (req, res, next) => {
+    const facts = {
+      method: req.method,
+      path: req.originalUrl.split('?')[0] as string,
+      lines: (header: string) => req.headersDistinct[header] ?? [],
+      content: (limit: number) => contentOf(req, limit),
+    };
+    let held: HeldResponse | undefined;
+    const sent = exchange.answer(req, facts, (context) => {
+      held = new HeldResponse(res, maxBodyBytes);
+      req.idempotency = context;
+      // Inside the key's own handler: what comes after is a part of it.
+      next();
+      return held.made;
+    });
+    sent.then((answer) => {
+      if (answer === 'pass') next();
+      else if (answer === 'own') held?.send();
+      else if (held) held.replace(answer);
+      else sendResponse(res, answer);
+    }, next);
+  };
+}
+
+/** @throws InvalidOptionError where there is a body and nobody has read it: any two would be alike */
+function contentOf(req: Request, limit: number): unknown {
+  const length = Number(req.headers['content-length'] ?? 0);
+  if (length > limit) return TOO_LARGE;
+  const hasBody = length > 0 || req.headers['transfer-encoding'] !== undefined;
+  // Express 4's parsers leave `{}` for what is not theirs, and for what is not there.
+  if (hasBody && (req.body === undefined || !req.readableEnded)) {
+    throw new InvalidOptionError(
+      'Expected a body parser before `idempotency`, since requests are told apart by their bodies: add one, or give `fingerprint`',
+    );
+  }
+  if (!hasBody) return { query: req.query, body: null };
+  const { body } = req as { body: unknown };
+  if (typeof body === 'string' && Buffer.byteLength(body) > limit) return TOO_LARGE;
+  if (body instanceof Uint8Array && body.length > limit) return TOO_LARGE;
+  return { query: req.query, body: parsedForm(body) };
+}

@@ -1,0 +1,150 @@
+/**
+ * A response of Node's that is held back: what the handler writes is gathered, and sent when that is said; or another is
+ * sent in its place. The methods are wrapped once and stay, so that others may wrap them before and after (compression,
+ * say): when it is sent, their wrappers are gone through as ever.
+ */
+import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { BodyBuffer } from './body.js';
+import type { MadeResponse } from './exchange.js';
+import type { HttpResponse } from './response.js';
+
+type Callback = (error?: Error | null) => void;
+type Method = (...args: never[]) => unknown;
+
+export class HeldResponse {
+  /** Resolves when the handler has ended its response, or has written more than is kept. */
+  readonly made: Promise<MadeResponse>;
+  readonly #made: { resolve: (response: MadeResponse) => void };
+  readonly #body: BodyBuffer;
+  readonly #headersBefore: OutgoingHttpHeaders;
+  /** What follows passes, is gathered, or is dropped since another response was sent. */
+  #state: 'gathers' | 'passes' | 'drops' = 'gathers';
+  #ended = false;
+  #whenEnded: Callback | undefined;
+
+  constructor(
+    private readonly res: ServerResponse,
+    maxBodyBytes: number,
+  ) {
+    this.#body = new BodyBuffer(maxBodyBytes);
+    this.#headersBefore = { ...res.getHeaders() };
+    const made: { resolve?: (response: MadeResponse) => void } = {};
+    this.made = new Promise((resolve) => {
+      made.resolve = resolve;
+    });
+    this.#made = made as { resolve: (response: MadeResponse) => void };
+    this.#wrap('writeHead', (...args) => {
+      setHead(res, args);
+      return res;
+    });
+    this.#wrap('flushHeaders', () => undefined);
+    this.#wrap('write', (chunk, encoding, callback) => this.#write(chunk, encoding, callback));
+    this.#wrap('end', (chunk, encoding, callback) => this.#end(chunk, encoding, callback));
+  }
+
+  /** Sends what the handler wrote; what it goes on writing passes. */
+  send(): void {
+    this.#state = 'passes';
+    if (this.#ended) {
+      // One write: Node gives it a Content-Length where the handler gave none.
+      if (this.#body.isEmpty) this.res.end(this.#whenEnded);
+      else this.res.end(this.#body.bytes, this.#whenEnded);
+      return;
+    }
+    this.res.write(this.#body.bytes);
+    // It was told to wait.
+    this.res.emit('drain');
+  }
+
+  /** Sends another response; what the handler wrote, and goes on writing, is dropped. */
+  replace(response: HttpResponse): void {
+    for (const name of this.res.getHeaderNames()) this.res.removeHeader(name);
+    for (const [name, value] of Object.entries(this.#headersBefore)) {
+      if (value !== undefined) this.res.setHeader(name, value);
+    }
+    this.#state = 'passes';
+    sendResponse(this.res, response);
+    this.#state = 'drops';
+  }
+
+  #wrap(name: 'writeHead' | 'flushHeaders' | 'write' | 'end', gather: (...args: unknown[]) => unknown): void {
+    const { res } = this;
+    const original = res[name].bind(res) as Method;
+    const wrapped = (...args: never[]) => {
+      if (this.#state === 'passes') return original(...args);
+      if (this.#state === 'gathers' && !this.#ended) return gather(...args);
+      callbackIn(args)?.();
+      return name === 'write' ? true : res;
+    };
+    Object.defineProperty(res, name, { value: wrapped, configurable: true, writable: true });
+  }
+
+  #write(...args: unknown[]): boolean {
+    this.#add(args);
+    const callback = callbackIn(args);
+    if (callback) process.nextTick(callback);
+    return !this.#body.isOver;
+  }
+
+  #end(...args: unknown[]): ServerResponse {
+    this.#add(args);
+    this.#ended = true;
+    this.#whenEnded = callbackIn(args);
+    this.#tellMade();
+    return this.res;
+  }
+
+  #add([chunk, encoding]: unknown[]): void {
+    if (typeof chunk === 'string') this.#body.add(Buffer.from(chunk, encodingIn(encoding)));
+    else if (chunk instanceof Uint8Array) this.#body.add(chunk);
+    if (this.#body.isOver) this.#tellMade();
+  }
+
+  #tellMade(): void {
+    const { res } = this;
+    this.#made.resolve({ status: res.statusCode, headers: headerLines(res.getHeaders()), body: this.#body.kept });
+  }
+}
+
+/** Sends a response that is whole, beside the headers that are set. */
+export function sendResponse(res: ServerResponse, { status, headers, body }: HttpResponse): void {
+  res.statusCode = status;
+  for (const [name, value] of headers) res.setHeader(name, value);
+  if (body && body.length > 0) res.end(body);
+  else res.end();
+}
+
+export function headerLines(headers: Record<string, OutgoingHttpHeader | undefined>): [string, string][] {
+  return Object.entries(headers).flatMap(([name, value]) => {
+    if (value === undefined) return [];
+    return [[name, Array.isArray(value) ? value.join(', ') : String(value)] as [string, string]];
+  });
+}
+
+/** `writeHead(status, message?, headers?)`, its headers an object, a flat list or a list of pairs. */
+function setHead(res: ServerResponse, [status, ...rest]: unknown[]): void {
+  res.statusCode = status as number;
+  if (typeof rest[0] === 'string') res.statusMessage = rest[0];
+  const headers = rest.find((arg) => typeof arg === 'object' && arg !== null);
+  if (Array.isArray(headers)) {
+    const flat = headers.flat() as OutgoingHttpHeader[];
+    const values = new Map<string, OutgoingHttpHeader[]>();
+    for (let at = 0; at + 1 < flat.length; at += 2) {
+      const name = String(flat[at]);
+      values.set(name, [...(values.get(name) ?? []), flat[at + 1] as OutgoingHttpHeader]);
+    }
+    for (const [name, list] of values) res.setHeader(name, (list.length === 1 ? list[0] : list) as string | string[]);
+  } else {
+    for (const [name, value] of Object.entries((headers ?? {}) as OutgoingHttpHeaders)) {
+      if (value !== undefined) res.setHeader(name, value);
+    }
+  }
+}
+
+function callbackIn(args: readonly unknown[]): Callback | undefined {
+  return args.find((arg): arg is Callback => typeof arg === 'function');
+}
+
+function encodingIn(value: unknown): BufferEncoding {
+  return typeof value === 'string' && Buffer.isEncoding(value) ? value : 'utf8';
+}
