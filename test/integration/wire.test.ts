@@ -1,6 +1,6 @@
 /** What calls cost on the wire: commands, writes to the socket, and round trips. */
 import { once } from 'node:events';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import type { ApplyEntry, Effects } from '../../src/index.js';
 import { connect, freshNamespace, makeDedup } from '../support/index.js';
 import { type RedisServer, startRedis } from '../support/redis/index.js';
@@ -15,6 +15,7 @@ afterAll(() => server.stop());
 
 async function counted() {
   const wire = await Wire.before(server.url);
+  onTestFinished(() => wire.stop());
   const redis = connect({}, wire.url);
   const namespace = freshNamespace();
   const dedup = makeDedup({ namespace }, redis);

@@ -1,7 +1,6 @@
 /** A proxy before Redis that changes nothing and counts what passes: commands, writes of the client, and turns. */
 import { once } from 'node:events';
 import { createConnection, createServer, type Server, Socket } from 'node:net';
-import { onTestFinished, vi } from 'vitest';
 import { endOfValue, wordsOf } from './resp.js';
 
 export class Wire {
@@ -13,14 +12,16 @@ export class Wire {
   writes = 0;
   #lastSpoke: 'client' | 'server' = 'server';
 
-  private constructor(private readonly server: Server) {}
+  private constructor(
+    private readonly server: Server,
+    private readonly sockets: ReadonlySet<Socket>,
+  ) {}
 
-  /** Ended with the test. */
   static async before(redisUrl: string): Promise<Wire> {
     const server = createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
-    const wire = new Wire(server);
     const sockets = new Set<Socket>();
+    const wire = new Wire(server, sockets);
     server.on('connection', (client) => {
       const { hostname, port } = new URL(redisUrl);
       const upstream = createConnection(Number(port), hostname);
@@ -44,18 +45,7 @@ export class Wire {
         client.write(chunk);
       });
     });
-    const { port } = wire;
-    const { write } = Socket.prototype;
-    const spy = vi.spyOn(Socket.prototype, 'write').mockImplementation(function (this: Socket, ...args: unknown[]) {
-      // Before it is connected a socket has no port yet; ioredis writes when it is.
-      if (this.remotePort === port) wire.writes += 1;
-      return (write as (...args: unknown[]) => boolean).apply(this, args);
-    });
-    onTestFinished(async () => {
-      spy.mockRestore();
-      server.close();
-      for (const socket of sockets) socket.destroy();
-    });
+    watchWrites(wire);
     return wire;
   }
 
@@ -73,6 +63,14 @@ export class Wire {
     this.writes = 0;
   }
 
+  async stop(): Promise<void> {
+    watching.delete(this);
+    if (watching.size === 0) Socket.prototype.write = write;
+    this.server.close();
+    for (const socket of this.sockets) socket.destroy();
+    await once(this.server, 'close');
+  }
+
   /** What is left of the bytes after the whole commands in them. */
   #read(bytes: Buffer): Buffer {
     let rest: Buffer = bytes;
@@ -82,4 +80,16 @@ export class Wire {
     }
     return rest;
   }
+}
+
+const watching = new Set<Wire>();
+const { write } = Socket.prototype;
+
+function watchWrites(wire: Wire): void {
+  watching.add(wire);
+  Socket.prototype.write = function (this: Socket, ...args: unknown[]) {
+    // Before it is connected a socket has no port yet; ioredis writes when it is.
+    for (const one of watching) if (this.remotePort === one.port) one.writes += 1;
+    return (write as (...args: unknown[]) => boolean).apply(this, args);
+  };
 }

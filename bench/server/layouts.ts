@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Redis } from 'ioredis';
-import { bundleLua } from '../scripts/lua-bundle.js';
-import { SCRIPTS } from '../src/redis/scripts.generated.js';
-import type { ScriptArgs } from '../src/redis/scripts.js';
-import { newToken } from '../src/token.js';
+import { bundleLua } from '../../scripts/lua-bundle.js';
+import { SCRIPTS } from '../../src/redis/scripts.generated.js';
+import type { ScriptArgs } from '../../src/redis/scripts.js';
+import { newToken } from '../../src/token.js';
 
 type Measured = 'claim' | 'commit';
 type Args<N extends Measured> = ScriptArgs<N>;
@@ -34,7 +34,7 @@ export function hashLayout(): Layout {
   const folder = mkdtempSync(join(tmpdir(), 'redis-once-bench-'));
   try {
     cpSync(join(here, 'hash'), folder, { recursive: true });
-    for (const file of ['clock.lua', 'list.lua']) cpSync(join(here, '../lua/lib', file), join(folder, 'lib', file));
+    for (const file of ['clock.lua', 'list.lua']) cpSync(join(here, '../../lua/lib', file), join(folder, 'lib', file));
     const scripts = bundleLua(folder);
     const named = (name: string) => scripts.find((script) => script.name === name) as ScriptText;
     return { name: 'hash', claim: named('claim'), commit: named('commit') };

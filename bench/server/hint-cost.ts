@@ -4,11 +4,11 @@
  */
 import Table from 'cli-table3';
 import { Redis } from 'ioredis';
-import { newToken } from '../src/token.js';
-import { startRedis } from '../test/support/redis/index.js';
+import { newToken } from '../../src/token.js';
+import { startRedis } from '../../test/support/redis/index.js';
+import { type Spread, spread, told } from '../measure/statistics.js';
 import { CHANNEL, claimArgs, commitArgs, expectAll, load, packed, run } from './layouts.js';
 import { circumstances, microsPerKey, writeResults } from './server-time.js';
-import { type Spread, spread, told } from './statistics.js';
 
 const ROUNDS = 40;
 const KEYS = 2_048;
@@ -65,7 +65,7 @@ async function report(spreads: readonly Spread[]): Promise<void> {
   const where = await circumstances(redis);
   const rows = CASES.map((one, index) => ({ ...one, micros: spreads[index] as Spread }));
   writeResults('hint-cost', {
-    command: 'npx tsx bench/hint-cost.ts',
+    command: 'npx tsx bench/server/hint-cost.ts',
     ...where,
     rounds: ROUNDS,
     keysPerRound: KEYS,

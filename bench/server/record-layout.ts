@@ -4,11 +4,11 @@
  */
 import Table from 'cli-table3';
 import { Redis } from 'ioredis';
-import { newToken } from '../src/token.js';
-import { startRedis } from '../test/support/redis/index.js';
+import { newToken } from '../../src/token.js';
+import { startRedis } from '../../test/support/redis/index.js';
+import { median, type Spread, spread, told } from '../measure/statistics.js';
 import { claimArgs, commitArgs, expectAll, hashLayout, type Layout, load, packed, run, story } from './layouts.js';
 import { circumstances, microsPerKey, writeResults } from './server-time.js';
-import { median, type Spread, spread, told } from './statistics.js';
 
 const ROUNDS = 40;
 const LISTS = [1, 64];

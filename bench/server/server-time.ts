@@ -45,7 +45,7 @@ export async function circumstances(redis: Redis) {
 
 /** Keeps results as data, in bench/results. */
 export function writeResults(name: string, results: object): void {
-  const folder = fileURLToPath(new URL('./results/', import.meta.url));
+  const folder = fileURLToPath(new URL('../results/', import.meta.url));
   mkdirSync(folder, { recursive: true });
   writeFileSync(`${folder}${name}.json`, `${JSON.stringify(results, null, 2)}\n`);
 }
