@@ -36,7 +36,7 @@ export function told({ median, q1, q3 }: Spread, digits = 1): string {
 }
 
 /** By least squares. */
-export function fit(points: readonly (readonly [x: number, y: number])[]): Line {
+export function lineThrough(points: readonly (readonly [x: number, y: number])[]): Line {
   const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
   const [meanX, meanY] = [mean(points.map(([x]) => x)), mean(points.map(([, y]) => y))];
   const sumOf = (term: (dx: number, dy: number) => number) =>

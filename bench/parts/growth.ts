@@ -24,14 +24,14 @@ export interface GrowthScale {
 export const FULL_SCALE: GrowthScale = {
   keys: [1e4, 3e4, 1e5, 3e5, 1e6],
   waiters: [1, 4, 16, 64, 128, 256],
-  resultKB: [0, 1, 10, 50, 100, 250],
+  resultKB: [20 / KB, 1, 10, 50, 100, 250],
   effects: [0, 1, 2, 5, 10, 20, 50, 100],
 };
 
 export const QUICK_SCALE: GrowthScale = {
   keys: [1e3, 1e4],
   waiters: [1, 16],
-  resultKB: [0, 10],
+  resultKB: [20 / KB, 10],
   effects: [0, 10],
 };
 
@@ -75,7 +75,7 @@ export const GROWTHS: Readonly<Record<GrowthResult['name'], Growth>> = {
   result: async (stage, pace, { resultKB: levels }) => {
     const opened = await openSome(stage, levels.length, (index) => index);
     const loads = levels.map((size, index) => {
-      const result = 'r'.repeat(size * KB || SMALL.length);
+      const result = 'r'.repeat(Math.round(size * KB));
       const { dedup } = opened[index] as (typeof opened)[number];
       // Few at once: else it is the sending of many that is measured.
       const load = loadOf('first call', 4, (n) => dedup.once(keyOf(n), () => result));

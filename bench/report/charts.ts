@@ -13,7 +13,7 @@ import { cellOf, rowOf } from './targets.js';
 type Runs = readonly [Run, ...Run[]];
 type Options = echarts.EChartsCoreOption;
 
-const SIZE = { width: 860, height: 460 };
+const SIZE = { width: 1_000, height: 440 };
 const BESIDE = 64;
 
 /** Writes all charts into the folder. */
@@ -51,8 +51,8 @@ function draw(title: string, options: Options): string {
     animation: false,
     backgroundColor: '#fff',
     title: { text: title, left: 'center', top: 8, textStyle: { fontSize: 15 } },
-    grid: { left: 80, right: 30, top: 100, bottom: 50 },
-    legend: { top: 36, left: 'center', itemWidth: 18, textStyle: { fontSize: 11 } },
+    grid: { left: 80, right: 310, top: 70, bottom: 50 },
+    legend: { orient: 'vertical', left: 710, top: 70, itemWidth: 18, textStyle: { fontSize: 12 } },
     ...options,
   });
   const svg = chart.renderToSVGString();
@@ -60,7 +60,7 @@ function draw(title: string, options: Options): string {
   return `${svg}\n`;
 }
 
-/** A line for each contender; ours are thick. */
+/** A line for each contender: ours are thick, floors are dashed. */
 function byConcurrency(
   runs: Runs,
   family: CellResult['family'],
@@ -70,12 +70,11 @@ function byConcurrency(
   const concurrencies = concurrenciesOf(runs[0], family);
   const names = [...new Set(concurrencies.flatMap((concurrency) => rowNames(runs[0], family, concurrency)))];
   const series = names.map((name) => {
-    const ours = runs[0].cells.some((cell) => cell.family === family && rowOf(cell, name)?.kind === 'ours');
     const data = concurrencies.map((concurrency) => {
       const rates = runs.map((run) => rowOf(cellOf(run, family, concurrency), name)?.rates ?? []);
       return rates.some((of) => of.length === 0) ? null : round(toY(median(rates.map(median)), concurrency));
     });
-    return { name, type: 'line', data, symbolSize: 6, lineStyle: { width: ours ? 4 : 1.5 } };
+    return { name, type: 'line', data, symbolSize: 6, lineStyle: lineOf(runs[0], family, name) };
   });
   return {
     xAxis: { type: 'category', data: concurrencies.map(String), name: 'at once', nameLocation: 'middle', nameGap: 28 },
@@ -84,11 +83,18 @@ function byConcurrency(
   };
 }
 
+function lineOf(run: Run, family: CellResult['family'], name: string) {
+  const row = run.cells.map((cell) => (cell.family === family ? rowOf(cell, name) : undefined)).find(Boolean);
+  return { width: row?.kind === 'ours' ? 4 : 1.5, type: row?.kind === 'floor' ? 'dashed' : 'solid' };
+}
+
 function bySize(runs: Runs): Options {
   const sizes = [...new Set(runs[0].cells.filter(({ family }) => family === 'first').map((cell) => cell.resultBytes))];
   const series = rowNames(runs[0], 'first', BESIDE).map((name) => ({
     name,
-    type: 'bar',
+    type: 'line',
+    symbolSize: 6,
+    lineStyle: lineOf(runs[0], 'first', name),
     data: sizes.map((size) =>
       round(median(runs.map((run) => median(rowOf(cellOf(run, 'first', BESIDE, size), name)?.rates ?? [])))),
     ),
@@ -102,16 +108,19 @@ function bySize(runs: Runs): Options {
 
 function cpu(runs: Runs): Options {
   const names = rowNames(runs[0], 'first', BESIDE);
-  const bars = (title: string, part: 'clientMicrosPerKey' | 'serverMicrosPerKey') => ({
+  const bars = (title: string, part: 'clientMicrosPerKey' | 'serverMicrosPerKey', position: string) => ({
     name: title,
     type: 'bar',
     stack: 'cpu',
-    label: { show: true, formatter: ({ value }: { value: number }) => figure(value) },
+    label: { show: true, position, formatter: ({ value }: { value: number }) => figure(value) },
     data: names.map((name) =>
       round(median(runs.map((run) => rowOf(cellOf(run, 'first', BESIDE), name)?.[part] ?? Number.NaN))),
     ),
   });
-  return sideways(names, 'µs per call', [bars('client', 'clientMicrosPerKey'), bars('server', 'serverMicrosPerKey')]);
+  return sideways(names, 'µs per call', [
+    bars('client', 'clientMicrosPerKey', 'inside'),
+    bars('server', 'serverMicrosPerKey', 'right'),
+  ]);
 }
 
 function memory(runs: Runs): Options {
@@ -145,7 +154,7 @@ function growth(runs: Runs, name: GrowthResult['name']): Options {
 
 function sideways(names: readonly string[], unit: string, series: readonly object[]): Options {
   return {
-    grid: { left: 240, right: 40, top: 80, bottom: 50 },
+    grid: { left: 240, right: 310, top: 60, bottom: 50 },
     xAxis: { type: 'value', name: unit, nameLocation: 'middle', nameGap: 28 },
     yAxis: { type: 'category', data: names, inverse: true },
     series,

@@ -1,5 +1,5 @@
 /** How cost grows, as lines: a slope for each curve. */
-import { fit, type Line, median } from '../measure/statistics.js';
+import { type Line, lineThrough, median } from '../measure/statistics.js';
 import type { GrowthResult, Run } from './results.js';
 import { figure, type TableData } from './table.js';
 
@@ -31,7 +31,7 @@ export function curvesOf(runs: readonly [Run, ...Run[]], name: GrowthResult['nam
   return Object.keys(first[0]?.y ?? {}).map((curve) => {
     const points = first.map(({ x }, at) => [x, median(results.map((of) => of[at]?.y[curve] ?? Number.NaN))] as const);
     const straightened = points.map(([x, y]) => [AXES[name].logarithmic ? Math.log10(x) : x, y] as const);
-    return { name: curve, points, line: fit(straightened) };
+    return { name: curve, points, line: lineThrough(straightened) };
   });
 }
 

@@ -46,7 +46,7 @@ function filesUnder(folder: string, ending: string): string[] {
   if (!existsSync(join(ROOT, folder))) return [];
   return readdirSync(join(ROOT, folder), { recursive: true })
     .map((name) => join(folder, String(name)))
-    .filter((name) => name.endsWith(ending))
+    .filter((name) => name.endsWith(ending) && !name.includes('node_modules') && !name.includes('results/latest'))
     .sort();
 }
 
