@@ -22,14 +22,31 @@ to bench/results/latest.
 
 const LATEST = fileURLToPath(new URL('./results/latest', import.meta.url));
 
-const flag = { type: 'boolean', default: false } as const;
-const { quick, keep, help } = parseArgs({ options: { quick: flag, keep: flag, help: flag } }).values;
+class UsageError extends Error {}
 
-if (help) console.log(USAGE);
-else if (quick && keep) {
-  console.error('Expected `--quick` or `--keep`, got both: a quick run is none to keep.');
-  process.exitCode = 2;
-} else {
+try {
+  const { quick, keep, help } = readArguments();
+  if (help) console.log(USAGE);
+  else await bench(quick, keep);
+} catch (error) {
+  console.error(error instanceof UsageError ? error.message : error);
+  // Not by `exitCode`: what failed may have left connections open.
+  process.exit(error instanceof UsageError ? 2 : 1);
+}
+
+function readArguments() {
+  const flag = { type: 'boolean', default: false } as const;
+  try {
+    const { values } = parseArgs({ options: { quick: flag, keep: flag, help: flag } });
+    if (!values.quick || !values.keep) return values;
+  } catch (error) {
+    // Its first sentence says what is wrong, the rest how it might have been meant.
+    throw new UsageError(`${(error as Error).message.split('. ')[0]}: \`--help\` shows what there is.`);
+  }
+  throw new UsageError('Expected `--quick` or `--keep`, got both: a quick run is none to keep.');
+}
+
+async function bench(quick: boolean, keep: boolean): Promise<void> {
   const run = await runAll(`npm run bench${quick ? ' -- --quick' : ''}`, quick);
   rmSync(LATEST, { recursive: true, force: true });
   mkdirSync(LATEST, { recursive: true });

@@ -36,7 +36,7 @@ function runOf(ours: readonly number[], floor: readonly number[]): Run {
     server: 'Redis 7.0.15',
     versions: { 'redis-once': '0.1.0' },
     pace: { rounds: ours.length, turnMs: 150 },
-    cells: (['first', 'duplicate'] as const).map((family) => ({
+    cells: (['first', 'duplicate', 'burst'] as const).map((family) => ({
       family,
       name: family,
       resultBytes: 20,
