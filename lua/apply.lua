@@ -15,76 +15,69 @@ Resend   safe: a second copy finds its own token on the completed record and ans
          a conflict or a rejection left, and answers stale
 ]]
 
-local function release(record_key, record, ttl_ms)
-  record.state = RELEASED
-  redis.call("SET", record_key, pack(record), "PX", ttl_ms)
-end
-
 local function apply(record_key, effects, token, fingerprint, ttl_ms, retention_ms, max_attempts)
-  local raw = redis.call("GET", record_key)
+  local raw, state, shape, rest_at = read(record_key)
   local fence = now_us()
-  local record = { shape = OF_APPLY, attempt = 0, failures = 0, fence = 0, born = fence, rest = "" }
+  local attempt, born, failures, given_up = 1, fence, 0, ""
+  local half = string.sub(token, 1, HALF)
   if raw then
-    local answer
-    record, answer = read_for(raw, fingerprint)
-    if not record then
-      return answer
+    if not state then
+      return { "unreadable" }
     end
-    if not has(record.shape, OF_APPLY) then
-      if record.state == IN_PROGRESS and lease_left(record) > 0 then
-        return { "busy", string.format("%.0f", lease_left(record)) }
+    if is_mismatch(raw, shape, rest_at, fingerprint) then
+      return { "mismatch" }
+    end
+    if not has(shape, OF_APPLY) then
+      local left = state == IN_PROGRESS and lease_left(raw) or 0
+      if left > 0 then
+        return { "busy", left }
       end
       return { "other_kind" }
     end
-    if record.state == COMPLETED and record.half == string.sub(token, 1, HALF) then
-      return { "applied", string.format("%.0f", record.attempt), record.rest }
+    if state == COMPLETED and string.sub(raw, 15, 22) == half then
+      return { "applied", attempt_of(raw), string.sub(raw, rest_at) }
     end
-    answer = final_answer(record)
+    local answer = final_answer(raw, state, rest_at)
     if answer then
       return answer
     end
-    if is_given_up(record, token) then
+    if is_given_up(raw, rest_at, token) then
       return { "stale" }
     end
-    if tonumber(max_attempts) > 0 and record.failures >= tonumber(max_attempts) then
-      return exhaust(record_key, record, record.failures, retention_ms)
+    failures = failures_of(raw, state)
+    if tonumber(max_attempts) > 0 and failures >= tonumber(max_attempts) then
+      return exhaust(record_key, raw, shape, rest_at, failures, retention_ms)
     end
-    record.rest = given_up_by(record)
+    attempt, born, given_up = attempt_of(raw) + 1, born_of(raw, shape, rest_at), given_up_by(raw, rest_at)
+    fence = math.max(fence_of(raw) + 1, fence)
+    fingerprint = has(shape, HAS_FINGERPRINT) and fingerprint_of(raw, shape, rest_at) or fingerprint
   end
-
-  record.attempt = record.attempt + 1
-  record.fence = math.max(record.fence + 1, fence)
-  record.half = string.sub(token, 1, HALF)
-  record.fingerprint = record.fingerprint or (fingerprint ~= "" and fingerprint or nil)
+  local function put(as, own, rest, ...)
+    redis.call("SET", record_key, pack(as, OF_APPLY, attempt, fence, half, own, born, fingerprint, rest), ...)
+  end
 
   local list = parse_effects(effects)
   local conflict = find_conflict(list)
   if conflict then
-    release(record_key, record, ttl_ms)
+    put(RELEASED, struct.pack(">I4", failures), given_up, "PX", ttl_ms)
     return { "conflict", conflict }
   end
   local rejected, reason = find_rejected(list)
   local written, replies
   if not rejected then
-    -- Changes nothing, and is refused where memory is.
-    redis.call("SETRANGE", record_key, 0, "")
+    ask_memory(record_key)
     rejected, reason, written, replies = write_effects(list)
   end
   if written and rejected then
-    record.state, record.other_half = BROKEN, string.sub(token, HALF + 1)
-    record.lease_end, record.lease_ms, record.run = 0, 0, 0
-    redis.call("SET", record_key, pack(record))
+    put(BROKEN, struct.pack(">c8I6I4I2I4", string.sub(token, HALF + 1), 0, 0, 0, failures), given_up)
     return { "broken" }
   end
   if rejected then
-    record.failures = record.failures + 1
-    release(record_key, record, ttl_ms)
+    put(RELEASED, struct.pack(">I4", failures + 1), given_up, "PX", ttl_ms)
     return { "rejected", rejected, reason }
   end
-
-  record.state, record.rest = COMPLETED, replies
-  redis.call("SET", record_key, pack(record), "PX", retention_ms)
-  return { "applied", string.format("%.0f", record.attempt), replies }
+  put(COMPLETED, "", replies, "PX", retention_ms)
+  return { "applied", attempt, replies }
 end
 
 return each_entry_with_effects(apply, 5)

@@ -13,81 +13,71 @@ Writes   SET first: memory refuses new work
 Resend   safe: the owner's token answers owned with the same fence and attempt, a given-up one stale
 ]]
 
-local function take(record_key, token, attempt, fence, born, failures, fingerprint, given_up, shape, lease_ms, ttl_ms)
-  redis.call("SET", record_key, pack({
-    state = IN_PROGRESS,
-    shape = shape,
-    attempt = attempt,
-    fence = fence,
-    half = string.sub(token, 1, HALF),
-    other_half = string.sub(token, HALF + 1),
-    lease_end = now_ms() + lease_ms,
-    lease_ms = tonumber(lease_ms),
-    run = 0,
-    failures = failures,
-    born = born,
-    fingerprint = fingerprint ~= "" and fingerprint or nil,
-    rest = given_up,
-  }), "PX", ttl_ms)
+local function take(record_key, shape, token, attempt, fence, born, failures, fingerprint, given_up, lease_ms, ttl_ms)
+  local half, other_half = string.sub(token, 1, HALF), string.sub(token, HALF + 1)
+  local own = struct.pack(">c8I6I4I2I4", other_half, now_ms() + lease_ms, lease_ms, 0, failures)
+  local bytes = pack(IN_PROGRESS, shape, attempt, fence, half, own, born, fingerprint, given_up)
+  redis.call("SET", record_key, bytes, "PX", ttl_ms)
 end
 
 local function owned(attempt, fence, born, from)
-  return { "owned", string.format("%.0f", attempt), string.format("%.0f", fence), string.format("%.0f", born), from }
+  return { "owned", attempt, fence, born, from }
 end
 
 local function claim(record_key, token, fingerprint, lease_ms, ttl_ms, retention_ms, max_attempts, waits)
-  local raw = redis.call("GET", record_key)
+  local raw, state, shape, rest_at = read(record_key)
   if not raw then
     local fence = now_us()
-    take(record_key, token, 1, fence, fence, 0, fingerprint, "", 0, lease_ms, ttl_ms)
+    take(record_key, 0, token, 1, fence, fence, 0, fingerprint, "", lease_ms, ttl_ms)
     return owned(1, fence, fence, "nothing")
   end
-
-  local record, answer = read_for(raw, fingerprint)
-  if not record then
-    return answer
+  if not state then
+    return { "unreadable" }
   end
-  if has(record.shape, OF_APPLY) then
+  if is_mismatch(raw, shape, rest_at, fingerprint) then
+    return { "mismatch" }
+  end
+  if has(shape, OF_APPLY) then
     return { "other_kind" }
   end
-  answer = final_answer(record)
+  local answer = final_answer(raw, state, rest_at)
   if answer then
     return answer
   end
 
-  local failures = record.failures
+  local failures = failures_of(raw, state)
+  local born = born_of(raw, shape, rest_at)
   local from = "released"
-  if record.state == IN_PROGRESS then
-    if record.half .. record.other_half == token then
-      return owned(record.attempt, record.fence, record.born, "resend")
+  if state == IN_PROGRESS then
+    if string.sub(raw, 15, 30) == token then
+      return owned(attempt_of(raw), fence_of(raw), born, "resend")
     end
-    local left = lease_left(record)
+    local left, lease_end = lease_left(raw)
     if left > 0 then
       -- Counted again from now, and kept, or a clock that went back would hold the key until it has caught up.
-      if now_ms() + left < record.lease_end then
+      if now_ms() + left < lease_end then
         redis.pcall("SETRANGE", record_key, LEASE_OFFSET, struct.pack(">I6", now_ms() + left))
       end
-      if waits == "1" and not has(record.shape, HAS_WAITERS) then
-        redis.pcall("SETRANGE", record_key, SHAPE_OFFSET, string.char(record.shape + HAS_WAITERS))
+      if waits == "1" and not has(shape, HAS_WAITERS) then
+        redis.pcall("SETRANGE", record_key, SHAPE_OFFSET, string.char(shape + HAS_WAITERS))
       end
-      return { "busy", string.format("%.0f", left) }
+      return { "busy", left }
     end
     failures = failures + 1
     from = "lapsed"
   end
-  if is_given_up(record, token) then
+  if is_given_up(raw, rest_at, token) then
     return { "stale" }
   end
-
   if tonumber(max_attempts) > 0 and failures >= tonumber(max_attempts) then
-    return exhaust(record_key, record, failures, retention_ms)
+    return exhaust(record_key, raw, shape, rest_at, failures, retention_ms)
   end
 
-  local attempt = record.attempt + 1
-  local fence = math.max(record.fence + 1, now_us())
-  local kept = record.fingerprint or fingerprint
-  take(record_key, token, attempt, fence, record.born, failures, kept, given_up_by(record), record.shape, lease_ms, ttl_ms)
-  return owned(attempt, fence, record.born, from)
+  local attempt = attempt_of(raw) + 1
+  local fence = math.max(fence_of(raw) + 1, now_us())
+  local kept = has(shape, HAS_FINGERPRINT) and fingerprint_of(raw, shape, rest_at) or fingerprint
+  take(record_key, shape, token, attempt, fence, born, failures, kept, given_up_by(raw, rest_at), lease_ms, ttl_ms)
+  return owned(attempt, fence, born, from)
 end
 
 return each_entry(claim, 7)

@@ -9,61 +9,65 @@ ARGV     per entry: token (16 bytes), fence (integer), born (integer), run (inte
 
 Returns  per entry: "done" | "conflict", number of the effect | "rejected", number of the effect, reason
          | "broken" | "gone" | "lost"
-Writes   PEXPIRE first: memory never refuses finished work
+Writes   what memory refuses is written again after PEXPIRE, which it never refuses: finished work lands
 Resend   safe: a second copy finds its own token on the completed record and answers done; a late copy of a run that met
          a conflict meets it again, whatever the data are by then
 ]]
 
 local function commit(record_key, effects, token, fence, born, run, retention_ms, channel, result)
-  local record = read(record_key)
-  if not record then
+  local raw, state, shape, rest_at = read(record_key)
+  if not state then
     return { "gone" }
   end
-  if record.state == COMPLETED and is_of(record, token, fence) then
+  if state == COMPLETED and is_of(raw, token, fence) then
     return { "done" }
   end
-  if record.state == BROKEN then
+  if state == BROKEN then
     return { "broken" }
   end
-  if record.born ~= tonumber(born) then
+  if born_of(raw, shape, rest_at) ~= tonumber(born) then
     return { "gone" }
   end
-  if not is_held_by(record, token, fence) then
+  if state ~= IN_PROGRESS or not is_held_by(raw, token, fence) then
     return { "lost" }
   end
 
-  if effects.first <= effects.last then
-    local list = parse_effects(effects)
+  if effects then
+    local find_conflict, find_rejected, write_effects, list = effects_of(effects)
     local conflict, condition = find_conflict(list)
+    local known_run = run_of(raw)
     -- A copy of a run that met a conflict: which one it was is not known, so it is the one of now, or the first.
-    if record.run ~= tonumber(run) then
+    if known_run ~= tonumber(run) then
       return { "conflict", conflict or condition }
     end
     if conflict then
       begin_writes(record_key)
-      redis.call("SETRANGE", record_key, RUN_OFFSET, struct.pack(">I2", record.run + 1))
+      redis.call("SETRANGE", record_key, RUN_OFFSET, struct.pack(">I2", known_run + 1))
       return { "conflict", conflict }
     end
     local rejected, reason = find_rejected(list)
     if rejected then
       return { "rejected", rejected, reason }
     end
-    begin_writes(record_key)
     local failed, code, written = write_effects(list)
+    if failed and not written and code == "OOM" then
+      -- Memory refuses only the first write of a script.
+      begin_writes(record_key)
+      failed, code, written = write_effects(list)
+    end
     if failed and not written then
       return { "rejected", failed, code }
     end
     if failed then
       redis.call("PERSIST", record_key)
-      redis.call("SETRANGE", record_key, STATE_OFFSET, BROKEN)
-      hint(record_key, record, channel, "broken")
+      redis.call("SETRANGE", record_key, STATE_OFFSET, string.char(BROKEN))
+      hint(record_key, shape, channel, "broken")
       return { "broken" }
     end
   end
 
-  record.state, record.rest = COMPLETED, result
-  put_back(record_key, record, retention_ms)
-  hint(record_key, record, channel, "completed")
+  put_back(record_key, finished(raw, rest_at, COMPLETED, result), retention_ms)
+  hint(record_key, shape, channel, "completed")
   return { "done" }
 end
 

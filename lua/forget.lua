@@ -11,17 +11,16 @@ Resend   safe for the data: a second copy finds none, or removes what came since
 ]]
 
 local function forget(record_key, force)
-  local raw = redis.call("GET", record_key)
+  local raw, state = read(record_key)
   if not raw then
     return { "none" }
   end
   if force ~= "1" then
-    local record = parse(raw)
-    if not record then
+    if not state then
       return { "unreadable" }
     end
-    if record.state == IN_PROGRESS then
-      return { "running", string.format("%.0f", lease_left(record)) }
+    if state == IN_PROGRESS then
+      return { "running", (lease_left(raw)) }
     end
   end
   redis.call("UNLINK", record_key)

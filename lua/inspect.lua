@@ -14,38 +14,36 @@ Resend   safe
 ]]
 
 local function inspect(record_key)
-  local raw = redis.call("GET", record_key)
+  local raw, state, shape, rest_at = read(record_key)
   if not raw then
     return { "none" }
   end
-  local record = parse(raw)
-  if not record then
+  if not state then
     return { "unreadable" }
   end
-  local numbers = {
-    string.format("%.0f", record.attempt),
-    string.format("%.0f", record.fence),
+  local details = {
+    attempt_of(raw),
+    fence_of(raw),
     "",
-    string.format("%.0f", redis.call("PTTL", record_key)),
+    redis.call("PTTL", record_key),
     "",
-    record.fingerprint or "",
+    fingerprint_of(raw, shape, rest_at),
   }
-  local state = record.state
   if state == IN_PROGRESS then
-    numbers[3] = string.format("%.0f", lease_left(record))
-    return { "in_progress", unpack(numbers) }
+    details[3] = lease_left(raw)
+    return { "in_progress", unpack(details) }
   end
   if state == COMPLETED then
-    numbers[5] = string.format("%.0f", #record.rest)
-    return { "completed", unpack(numbers) }
+    details[5] = #raw - rest_at + 1
+    return { "completed", unpack(details) }
   end
   if state == RELEASED then
-    return { "released", unpack(numbers) }
+    return { "released", unpack(details) }
   end
   if state == BROKEN then
-    return { "broken", unpack(numbers) }
+    return { "broken", unpack(details) }
   end
-  return { "failed", unpack(numbers) }
+  return { "failed", unpack(details) }
 end
 
 return each_entry(inspect, 0)

@@ -11,14 +11,11 @@ Resend   safe: a second copy renews again; a lease that ran out and that nobody 
 ]]
 
 local function renew(record_key, token, fence, lease_ms, ttl_ms)
-  local record = read(record_key)
-  if not record then
-    return { "lost" }
-  end
-  if record.state == BROKEN then
+  local raw, state = read(record_key)
+  if state == BROKEN then
     return { "broken" }
   end
-  if not is_held_by(record, token, fence) then
+  if state ~= IN_PROGRESS or not is_held_by(raw, token, fence) then
     return { "lost" }
   end
   redis.call("PEXPIRE", record_key, ttl_ms)

@@ -13,45 +13,48 @@ Resend   safe: a second copy finds its own token on the settled record and answe
 ]]
 
 local function settle(record_key, token, fence, born, as, ended, ttl_ms, channel, failure)
-  local record = read(record_key)
-  if not record then
+  local raw, state, shape, rest_at = read(record_key)
+  if not state then
     return { "gone" }
   end
-  if record.state == BROKEN then
+  if state == BROKEN then
     return { "broken" }
   end
-  if is_of(record, token, fence) then
-    if record.state == COMPLETED then
-      return { "done", string.format("%.0f", record.attempt), record.rest }
+  if is_of(raw, token, fence) then
+    if state == COMPLETED then
+      return { "done", attempt_of(raw), string.sub(raw, rest_at) }
     end
-    if record.state == RELEASED then
+    if state == RELEASED then
       return { "released" }
     end
-    if record.state == FAILED then
+    if state == FAILED then
       return { "failed" }
     end
   end
-  if record.born ~= tonumber(born) then
+  local own_born = born_of(raw, shape, rest_at)
+  if own_born ~= tonumber(born) then
     return { "gone" }
   end
-  if not is_held_by(record, token, fence) then
+  if state ~= IN_PROGRESS or not is_held_by(raw, token, fence) then
     return { "lost" }
   end
 
-  if ended == "failed" then
-    record.failures = record.failures + 1
-  elseif ended == "unstarted" then
-    record.attempt = record.attempt - 1
-  end
   if as == "failed" then
-    record.state, record.rest = FAILED, failure
-    put_back(record_key, record, ttl_ms)
-    hint(record_key, record, channel, "failed")
+    put_back(record_key, finished(raw, rest_at, FAILED, failure), ttl_ms)
+    hint(record_key, shape, channel, "failed")
     return { "failed" }
   end
-  record.state = RELEASED
-  put_back(record_key, record, ttl_ms)
-  hint(record_key, record, channel, "released")
+  local attempt, own_fence, half = struct.unpack(">I4I7c8", raw, 4)
+  local failures = failures_of(raw, state)
+  if ended == "failed" then
+    failures = failures + 1
+  elseif ended == "unstarted" then
+    attempt = attempt - 1
+  end
+  local fingerprint, given_up = fingerprint_of(raw, shape, rest_at), string.sub(raw, rest_at)
+  local own = struct.pack(">I4", failures)
+  put_back(record_key, pack(RELEASED, shape, attempt, own_fence, half, own, own_born, fingerprint, given_up), ttl_ms)
+  hint(record_key, shape, channel, "released")
   return { "released" }
 end
 

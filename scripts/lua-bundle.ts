@@ -117,8 +117,38 @@ function bundle(path: string, source: string, library: Map<string, Definition>, 
   const statements = [...parts, ...chunk.body.map((statement) => ({ file: path, statement }))];
   const statuses = checks ? checkStatuses(path, statements, header[4] as string) : [];
   for (const { file, statement } of statements) checkCommands(file, statement);
-  const text = `${[`-- redis-once ${name}`, ...parts.map((part) => part.text), body].join('\n')}\n`;
+  const text = `${[`-- redis-once ${name}`, ...nested(parts, freeNames(path, body)), body].join('\n')}\n`;
   return { name, sha1: createHash('sha1').update(text).digest('hex'), source: text, args, effects, statuses };
+}
+
+/**
+ * The texts of the parts, in their order. What only a function `make_…` needs is made inside it, when it is called: a script
+ * pays for every function that it makes at its start.
+ */
+function nested(parts: readonly Definition[], roots: readonly string[]): string[] {
+  const namesOf = ({ file, statement }: Definition) => localNames(file, statement);
+  const makers = parts.filter((part) => namesOf(part).some((name) => name.startsWith('make_')));
+  const needed = (names: readonly string[], without: Definition | undefined, found = new Set<Definition>()) => {
+    for (const part of parts) {
+      if (part === without || found.has(part) || !namesOf(part).some((name) => names.includes(name))) continue;
+      found.add(part);
+      needed(part.needs, without, found);
+    }
+    return found;
+  };
+  const inside = new Map(
+    makers.map((maker) => {
+      const elsewhere = needed(roots, maker);
+      return [maker, parts.filter((part) => part !== maker && !elsewhere.has(part))];
+    }),
+  );
+  const hidden = new Set([...inside.values()].flat());
+  return parts
+    .filter((part) => !hidden.has(part))
+    .map((part) => {
+      const own = (inside.get(part) ?? []).map(({ text }) => text).join('\n');
+      return own === '' ? part.text : part.text.replace(/\)\n/, () => `)\n${own}\n`);
+    });
 }
 
 /**

@@ -17,19 +17,18 @@ export async function inspectRecord(parts: Parts, subject: Subject): Promise<Rec
   const { status, fields } = await call(parts, 'inspect', subject, {});
   if (status === 'none') return null;
   if (status === 'unreadable') throw unreadable(subject.key);
-  const [attempt, fence, leaseRemaining, expiresIn, resultBytes, fingerprint] = fields.map((field) =>
-    field.toString('latin1'),
-  );
-  const numberOr = (text: string | undefined) => (text ? Number(text) : null);
+  const [attempt, fence, leaseRemaining, expiresIn, resultBytes, fingerprint] = fields;
+  const numberOr = (field: unknown) => (String(field) === '' ? null : Number(field));
+  const bytes = fingerprint as Buffer;
   return {
     ...subject,
     state: status,
     attempt: Number(attempt),
     fence: Number(fence),
     leaseRemainingMs: numberOr(leaseRemaining),
-    expiresInMs: expiresIn === '-1' ? Number.POSITIVE_INFINITY : Number(expiresIn),
+    expiresInMs: Number(expiresIn) === -1 ? Number.POSITIVE_INFINITY : Number(expiresIn),
     resultBytes: numberOr(resultBytes),
-    fingerprint: fingerprint ? Buffer.from(fingerprint, 'latin1').toString('hex') : null,
+    fingerprint: bytes.length > 0 ? bytes.toString('hex') : null,
   };
 }
 

@@ -2,7 +2,7 @@
 The server's wall clock, read at most once a script: TIME is frozen inside a script only from Redis 7.2 on.
 ]]
 
-local clock_us
+local clock_us, clock_ms
 
 local function now_us()
   if not clock_us then
@@ -13,5 +13,6 @@ local function now_us()
 end
 
 local function now_ms()
-  return math.floor(now_us() / 1000)
+  clock_ms = clock_ms or math.floor(now_us() / 1000)
+  return clock_ms
 end

@@ -13,22 +13,28 @@ Types    what the key must be for the write: a type of Redis', "any" for a comma
 Plan     one letter a key: how much of its contents matters, see lib/follow.lua
 ]]
 
--- What the words say, each effect as a table.
+-- What the words say, each effect as a table; an empty list where there are none.
 local function parse_effects(effects)
-  local list, at = {}, effects.first
-  while at <= effects.last do
-    local number, count = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  if not effects then
+    return {}
+  end
+  local list, at, last = { plan = effects.plan, key = effects.key }, effects.first, effects.last
+  while at <= last do
+    local name, number, count = ARGV[at], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+    local is_condition = string.find(name, "^%l") ~= nil
     list[#list + 1] = {
-      name = ARGV[at],
+      name = name,
       type = ARGV[at + 1],
       number = number,
       key = number > 0 and KEYS[effects.key + number] or nil,
       first = at + 4,
       last = at + 3 + count,
+      is_condition = is_condition,
+      is_write = not is_condition or name == "version",
     }
+    list.has_conditions = list.has_conditions or is_condition
     at = at + 4 + count
   end
-  list.plan, list.key = effects.plan, effects.key
   return list
 end
 
@@ -60,9 +66,12 @@ end
 
 -- The number of the first condition that does not hold; nil where all do. And the number of the first one of all.
 local function find_conflict(list)
+  if not list.has_conditions then
+    return nil
+  end
   local first
   for index, effect in ipairs(list) do
-    if string.find(effect.name, "^%l") then
+    if effect.is_condition then
       first = first or string.format("%.0f", index)
       if not holds(effect) then
         return string.format("%.0f", index), first
@@ -72,14 +81,11 @@ local function find_conflict(list)
   return nil, first
 end
 
--- What Redis is to be asked to do for an effect: a command, its key, and its arguments; nil for a mere condition.
+-- What Redis is to be asked to do for a write: a command, its key, and its arguments.
 local function command_of(effect, list)
   local name, data_key = effect.name, effect.key
-  if name == "version" then
+  if effect.is_condition then
     return "HINCRBY", data_key, ARGV[effect.first], "1"
-  end
-  if string.find(name, "^%l") then
-    return nil
   end
   if name == "UNLINK" then
     local keys = {}
@@ -95,11 +101,11 @@ local function command_of(effect, list)
 end
 
 -- Why the server would refuse the command itself: it is renamed, or the user may not give it. Before 7.0 it cannot be asked.
-local function refusal_of(command, ...)
-  if not command or not redis.acl_check_cmd then
+local function refusal_of(effect, list)
+  if not redis.acl_check_cmd then
     return nil
   end
-  local known, allowed = pcall(redis.acl_check_cmd, command, ...)
+  local known, allowed = pcall(redis.acl_check_cmd, command_of(effect, list))
   if not known then
     return "unknown_command"
   end
@@ -110,7 +116,7 @@ end
 local function find_rejected(list)
   local data = {}
   for index, effect in ipairs(list) do
-    local reason = refusal_of(command_of(effect, list)) or follow(data, list, effect)
+    local reason = effect.is_write and (refusal_of(effect, list) or follow(data, list, effect))
     if reason then
       return string.format("%.0f", index), reason
     end
@@ -150,18 +156,43 @@ end
 local function write_effects(list)
   local replies, written = {}, false
   for index, effect in ipairs(list) do
-    local effect_command = { command_of(effect, list) }
-    if effect_command[1] then
-      local ran, reply = pcall(redis.call, unpack(effect_command))
+    if effect.is_write then
+      local ran, reply = pcall(redis.call, command_of(effect, list))
       if not ran then
         return string.format("%.0f", index), error_code(reply), written, ""
       end
       written = true
-      if effect.name ~= "version" then
+      if not effect.is_condition then
         local encoded, text = pcall(encode_exactly, reply, effect)
         replies[#replies + 1] = encoded and text or encode_reply(reply)
       end
     end
   end
   return nil, nil, written, table.concat(replies)
+end
+
+-- Memory is judged by the first write of a script alone. This one changes nothing, and is refused where memory is: once
+-- it was not, nothing is.
+local memory_asked = false
+
+local function ask_memory(record_key)
+  if not memory_asked then
+    redis.call("SETRANGE", record_key, 0, "")
+    memory_asked = true
+  end
+end
+
+-- Most commits bring no effects: a script makes its functions when it starts, and these only where an entry has use for
+-- them. The build puts into a function `make_...` whatever nothing else needs.
+local effects_made
+
+local function make_effects()
+  return { parse_effects, find_conflict, find_rejected, write_effects }
+end
+
+-- The list of the effects, and what is to be done with it.
+local function effects_of(effects)
+  effects_made = effects_made or make_effects()
+  local parse, conflict, rejected, write = unpack(effects_made)
+  return conflict, rejected, write, parse(effects)
 end

@@ -41,8 +41,17 @@ local function vanish(state)
   state.count, state.elements, state.items, state.head = 0, {}, {}, 1
 end
 
--- The state of a key as it stands. One that is followed as a whole is read, where it is not too large for that.
-local function look_at(data_key, plan)
+-- The state of a key as it stands, for a command of that type. One that is followed as a whole is read, where it is not too
+-- large for that.
+local function look_at(data_key, plan, wanted)
+  if wanted == "string" then
+    -- The way of most: a string that is there tells its type by its length.
+    local length = redis.pcall("STRLEN", data_key)
+    if type(length) == "number" and length > 0 then
+      local value = plan ~= "1" and length <= LONGEST_VALUE and redis.call("GET", data_key) or nil
+      return { key = data_key, plan = plan, type = "string", known = false, length = length, value = value }
+    end
+  end
   local state = { key = data_key, plan = plan }
   vanish(state)
   local kind = redis.call("TYPE", data_key).ok
@@ -121,32 +130,35 @@ local function follow_set_command(state, first, last)
   end
 end
 
+-- The state of a key by its number; of one that is replaced nothing needs to be known.
+local function state_of(data, list, number, wanted)
+  local state = data[number]
+  if not state then
+    local data_key, plan = KEYS[list.key + number], string.sub(list.plan, number, number)
+    state = wanted == "replaced" and { key = data_key, plan = plan } or look_at(data_key, plan, wanted)
+    data[number] = state
+  end
+  return state
+end
+
 -- Why the effect would fail on the data as the list before it leaves them; nil where it would not. `data` has the states.
 local function follow(data, list, effect)
   local name, kind, first, last = effect.name, effect.type, effect.first, effect.last
-  local function state_of(number, is_replaced)
-    local data_key, plan = KEYS[list.key + number], string.sub(list.plan, number, number)
-    if not data[number] then
-      data[number] = is_replaced and { key = data_key, plan = plan } or look_at(data_key, plan)
-    end
-    return data[number]
-  end
-
   if kind == "none" then
     return nil
   end
   if name == "UNLINK" then
-    vanish(state_of(effect.number, true))
+    vanish(state_of(data, list, effect.number, "replaced"))
     for at = first, last do
-      vanish(state_of(tonumber(ARGV[at]), true))
+      vanish(state_of(data, list, tonumber(ARGV[at]), "replaced"))
     end
     return nil
   end
   if name == "SET" then
-    follow_set_command(state_of(effect.number, true), first, last)
+    follow_set_command(state_of(data, list, effect.number, "replaced"), first, last)
     return nil
   end
-  local state = state_of(effect.number, false)
+  local state = state_of(data, list, effect.number, kind)
   if kind ~= "any" then
     return follow_typed(state, kind, name, first, last)
   end

@@ -16,32 +16,33 @@ local function error_code(raised)
   return string.match(text, "%f[%u]%u[%u%d]+%f[^%u%d]") or "LUA"
 end
 
-local function run_entry(entry, ...)
-  local ran, reply = pcall(entry, ...)
-  return ran and reply or { "refused", error_code(reply) }
-end
-
 local function each_entry(entry, width)
   local replies = {}
   for index = 1, #KEYS do
     local first = (index - 1) * width + 1
-    replies[index] = run_entry(entry, KEYS[index], unpack(ARGV, first, first + width - 1))
+    local ran, reply = pcall(entry, KEYS[index], unpack(ARGV, first, first + width - 1))
+    replies[index] = ran and reply or { "refused", error_code(reply) }
   end
   return replies
 end
 
--- Entries that bring effects: after its arguments an entry has its plan, one letter for each further key of its own, and
--- how many words of effects follow.
+-- Entries that may bring effects: after its arguments an entry has its plan, one letter for each further key of its own,
+-- and how many words of effects follow. One that brings none is given nil for them.
 local function each_entry_with_effects(entry, width)
   local replies = {}
   local key, first = 1, 1
   while key <= #KEYS do
-    local plan, words = ARGV[first + width], tonumber(ARGV[first + width + 1])
-    local effects = { key = key, plan = plan, first = first + width + 2, last = first + width + 1 + words }
+    local last = first + width - 1
+    local plan, words = ARGV[last + 1], ARGV[last + 2]
+    local effects
+    if words ~= "0" then
+      effects = { key = key, plan = plan, first = last + 3, last = last + 2 + words }
+    end
     -- The effects go first: `unpack` gives all its values only in the last place.
-    replies[#replies + 1] = run_entry(entry, KEYS[key], effects, unpack(ARGV, first, first + width - 1))
+    local ran, reply = pcall(entry, KEYS[key], effects, unpack(ARGV, first, last))
+    replies[#replies + 1] = ran and reply or { "refused", error_code(reply) }
     key = key + 1 + #plan
-    first = effects.last + 1
+    first = last + 3 + words
   end
   return replies
 end

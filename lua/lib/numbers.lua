@@ -8,6 +8,9 @@ local LARGEST_FLOAT = 1e308
 local LONGEST_FLOAT = 5120
 local HALF_BASE = 1000000000
 
+-- Of this many characters a sum of two is exact in a double.
+local SHORT_INTEGER = 15
+
 -- As Redis reads one: no sign but a minus, no leading zeros, no "-0".
 local function is_int64(text)
   local sign, digits = string.match(text, "^(%-?)([1-9]%d*)$")
@@ -30,6 +33,9 @@ end
 
 -- The sum of two integers, or nil where it is none of 64 bits.
 local function add_int64(a, b)
+  if #a <= SHORT_INTEGER and #b <= SHORT_INTEGER then
+    return string.format("%.0f", a + b)
+  end
   local high_a, low_a = halves_of(a)
   local high_b, low_b = halves_of(b)
   local high, low = high_a + high_b, low_a + low_b

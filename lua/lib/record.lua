@@ -24,12 +24,13 @@ says why it is a packed string.
                  C and F
        .      *  the result, or the failure
 
-All numbers are big-endian and unsigned.
+All numbers are big-endian and unsigned. A record is read in place, each question by its offset, and never taken apart into
+a table: that costs more than the rest of a script (docs/adr/0008).
 ]]
 
 local LAYOUT = 1
-local STATES = "RCFXLB"
-local IN_PROGRESS, COMPLETED, FAILED, EXHAUSTED, RELEASED, BROKEN = "R", "C", "F", "X", "L", "B"
+-- Bytes: R, C, F, X, L, B.
+local IN_PROGRESS, COMPLETED, FAILED, EXHAUSTED, RELEASED, BROKEN = 82, 67, 70, 88, 76, 66
 
 local HAS_FINGERPRINT = 1
 local HAS_BORN = 2
@@ -44,146 +45,110 @@ local HALF = 8
 local MOST_GIVEN_UP = 8
 local SHORTEST_TTL_MS = 60000
 
+-- Arithmetic, not `bit`: a call costs more than the question.
 local function has(shape, flag)
-  return bit.band(shape, flag) ~= 0
+  return shape % (2 * flag) >= flag
 end
 
--- The record as a table; raises where the bytes end too soon.
-local function fields_of(raw)
-  local record = {}
-  local state, shape, attempt, fence, half, at = struct.unpack(">c1BI4I7c8", raw, 2)
-  record.state, record.shape, record.attempt, record.fence, record.half = state, shape, attempt, fence, half
-  if state == IN_PROGRESS or state == BROKEN then
-    record.other_half, record.lease_end, record.lease_ms, record.run, at = struct.unpack(">c8I6I4I2", raw, at)
-  end
-  if state ~= COMPLETED and state ~= FAILED then
-    record.failures, at = struct.unpack(">I4", raw, at)
-  end
-  record.born = fence
-  if has(shape, HAS_BORN) then
-    record.born, at = struct.unpack(">I7", raw, at)
-  end
-  if has(shape, HAS_FINGERPRINT) then
-    record.fingerprint = string.sub(raw, at, at + 15)
-    at = at + 16
-  end
-  record.rest = string.sub(raw, at)
-  return record
-end
-
--- The record as a table, or nil where the bytes are not of this layout.
-local function parse(raw)
-  if string.byte(raw, 1) ~= LAYOUT or not string.find(STATES, string.sub(raw, 2, 2), 1, true) then
+-- How the bytes stand: state, shape, and where their rest begins, which is the given-up tokens, the result or the
+-- failure. Nil where they are no whole record of this layout.
+local function head_of(raw)
+  local layout, state, shape = string.byte(raw, 1, 3)
+  if layout ~= LAYOUT or not shape then
     return nil
   end
-  local whole, record = pcall(fields_of, raw)
-  return whole and record or nil
-end
-
--- What is left of a lease, in ms. A lease that ends further away than it is long was written before the clock went back.
-local function lease_left(record)
-  return math.max(0, math.min(record.lease_end - now_ms(), record.lease_ms))
-end
-
--- The bytes of a record. Its `rest` is the given-up tokens, the result or the failure.
-local function pack(record)
-  local state = record.state
-  local shape = bit.band(record.shape, HAS_WAITERS + OF_APPLY)
-  local parts = { "" }
+  local rest_at = 23
   if state == IN_PROGRESS or state == BROKEN then
-    parts[#parts + 1] = struct.pack(">c8I6I4I2", record.other_half, record.lease_end, record.lease_ms, record.run)
+    rest_at = 47
+  elseif state == RELEASED or state == EXHAUSTED then
+    rest_at = 27
+  elseif state ~= COMPLETED and state ~= FAILED then
+    return nil
   end
-  if state ~= COMPLETED and state ~= FAILED then
-    parts[#parts + 1] = struct.pack(">I4", record.failures)
+  if has(shape, HAS_BORN) then
+    rest_at = rest_at + 7
   end
-  if record.born ~= record.fence then
-    shape = shape + HAS_BORN
-    parts[#parts + 1] = struct.pack(">I7", record.born)
+  if has(shape, HAS_FINGERPRINT) then
+    rest_at = rest_at + 16
   end
-  if record.fingerprint then
-    shape = shape + HAS_FINGERPRINT
-    parts[#parts + 1] = record.fingerprint
+  if #raw < rest_at - 1 then
+    return nil
   end
-  parts[#parts + 1] = record.rest
-  parts[1] = struct.pack(">Bc1BI4I7c8", LAYOUT, state, shape, record.attempt, record.fence, record.half)
-  return table.concat(parts)
+  return state, shape, rest_at
 end
 
--- The record under a key; nil where there is none, or none of this layout.
+-- The bytes under a key, and how they stand; nil where there is no record.
 local function read(record_key)
   local raw = redis.call("GET", record_key)
-  return raw and parse(raw)
+  if raw then
+    return raw, head_of(raw)
+  end
+  return nil
 end
 
--- The record of a key that is there, for a caller with that fingerprint; or nil and what such a caller is answered.
-local function read_for(raw, fingerprint)
-  local record = parse(raw)
-  if not record then
-    return nil, { "unreadable" }
-  end
-  if record.fingerprint and record.fingerprint ~= fingerprint then
-    return nil, { "mismatch" }
-  end
-  return record
+local function attempt_of(raw)
+  local attempt = struct.unpack(">I4", raw, 4)
+  return attempt
 end
 
--- Is the record in progress under this token and fence? Both: a late copy of a claim gets a new fence, and nothing of
+local function fence_of(raw)
+  local fence = struct.unpack(">I7", raw, 8)
+  return fence
+end
+
+-- The fence of the record's first attempt.
+local function born_of(raw, shape, rest_at)
+  if not has(shape, HAS_BORN) then
+    return fence_of(raw)
+  end
+  local born = struct.unpack(">I7", raw, has(shape, HAS_FINGERPRINT) and rest_at - 23 or rest_at - 7)
+  return born
+end
+
+-- Empty where there is none.
+local function fingerprint_of(raw, shape, rest_at)
+  return has(shape, HAS_FINGERPRINT) and string.sub(raw, rest_at - 16, rest_at - 1) or ""
+end
+
+-- Was the record made for another fingerprint? One without is not compared.
+local function is_mismatch(raw, shape, rest_at, fingerprint)
+  return has(shape, HAS_FINGERPRINT) and fingerprint_of(raw, shape, rest_at) ~= fingerprint
+end
+
+-- Of a record that is in progress, released or exhausted.
+local function failures_of(raw, state)
+  local failures = struct.unpack(">I4", raw, state == IN_PROGRESS and 43 or 23)
+  return failures
+end
+
+-- What is left of a lease, in ms, and when it ends. One that ends further away than it is long was written before the
+-- clock went back.
+local function lease_left(raw)
+  local lease_end, lease_ms = struct.unpack(">I6I4", raw, 31)
+  return math.max(0, math.min(lease_end - now_ms(), lease_ms)), lease_end
+end
+
+-- Is a record in progress held under this token and fence? Both: a late copy of a claim gets a new fence, and nothing of
 -- the attempt that was given up may fit it.
-local function is_held_by(record, token, fence)
-  return record.state == IN_PROGRESS
-    and record.half .. record.other_half == token
-    and record.fence == tonumber(fence)
+local function is_held_by(raw, token, fence)
+  return string.sub(raw, 15, 30) == token and fence_of(raw) == tonumber(fence)
 end
 
 -- Is the record the work of this token and fence? Of one that is no longer in progress, it brought it to its state.
-local function is_of(record, token, fence)
-  return record.half == string.sub(token, 1, HALF) and record.fence == tonumber(fence)
-end
-
--- Puts a changed record back, its TTL from now. PEXPIRE goes first: memory never refuses it, and after it never
--- refuses the SET either, so that finished work always lands.
-local function put_back(record_key, record, ttl_ms)
-  redis.call("PEXPIRE", record_key, ttl_ms)
-  redis.call("SET", record_key, pack(record), "KEEPTTL")
-end
-
--- Was the token given up, by its own attempt or by one that took over?
-local function is_given_up(record, token)
-  local half = string.sub(token, 1, HALF)
-  if record.half == half then
-    return true
-  end
-  for at = 1, #record.rest, HALF do
-    if string.sub(record.rest, at, at + HALF - 1) == half then
-      return true
-    end
-  end
-  return false
-end
-
--- The given-up tokens of a record's next attempt: that of the last one joins them, the oldest is forgotten.
-local function given_up_by(record)
-  return string.sub(record.half .. record.rest, 1, HALF * MOST_GIVEN_UP)
-end
-
--- Fails a record for good, after as many failures.
-local function exhaust(record_key, record, failures, retention_ms)
-  record.state, record.failures, record.rest = EXHAUSTED, failures, ""
-  redis.call("SET", record_key, pack(record), "PX", retention_ms)
-  return { "exhausted", string.format("%.0f", failures), "now", string.format("%.0f", record.attempt) }
+local function is_of(raw, token, fence)
+  return string.sub(raw, 15, 22) == string.sub(token, 1, HALF) and fence_of(raw) == tonumber(fence)
 end
 
 -- What a record that is settled for good answers to all who ask; nil where it is not.
-local function final_answer(record)
-  local state = record.state
+local function final_answer(raw, state, rest_at)
   if state == COMPLETED then
-    return { "completed", string.format("%.0f", record.attempt), record.rest }
+    return { "completed", attempt_of(raw), string.sub(raw, rest_at) }
   end
   if state == FAILED then
-    return { "failed", string.format("%.0f", record.attempt), record.rest }
+    return { "failed", attempt_of(raw), string.sub(raw, rest_at) }
   end
   if state == EXHAUSTED then
-    return { "exhausted", string.format("%.0f", record.failures), "before" }
+    return { "exhausted", failures_of(raw, state), "before" }
   end
   if state == BROKEN then
     return { "broken" }
@@ -191,7 +156,68 @@ local function final_answer(record)
   return nil
 end
 
--- The first write of a commit: changes nothing that matters, is never refused by memory, and after it nothing is.
+-- The bytes of a record. `own` is what its state has of its own, `rest` the given-up tokens, the result or the failure.
+local function pack(state, shape, attempt, fence, half, own, born, fingerprint, rest)
+  shape = shape - shape % HAS_WAITERS
+  if fingerprint ~= "" then
+    shape = shape + HAS_FINGERPRINT
+  end
+  local born_bytes = ""
+  if born ~= fence then
+    shape, born_bytes = shape + HAS_BORN, struct.pack(">I7", born)
+  end
+  return struct.pack(">BBBI4I7c8", LAYOUT, state, shape, attempt, fence, half) .. own .. born_bytes .. fingerprint .. rest
+end
+
+-- The bytes of a record in progress, once its attempt has ended for good: completed, or failed.
+local function finished(raw, rest_at, state, rest)
+  return string.char(LAYOUT, state) .. string.sub(raw, 3, 22) .. string.sub(raw, 47, rest_at - 1) .. rest
+end
+
+-- Puts a record in the place of one in progress. Finished work always lands: where memory refuses the SET, PEXPIRE goes
+-- first, which it never refuses, and after the first write of a script it refuses nothing.
+local function put_back(record_key, bytes, ttl_ms)
+  if redis.pcall("SET", record_key, bytes, "PX", ttl_ms).err then
+    redis.call("PEXPIRE", record_key, ttl_ms)
+    redis.call("SET", record_key, bytes, "PX", ttl_ms)
+  end
+end
+
+-- Was the token given up, by its own attempt or by one that took over?
+local function is_given_up(raw, rest_at, token)
+  local half = string.sub(token, 1, HALF)
+  if string.sub(raw, 15, 22) == half then
+    return true
+  end
+  for at = rest_at, #raw, HALF do
+    if string.sub(raw, at, at + HALF - 1) == half then
+      return true
+    end
+  end
+  return false
+end
+
+-- The given-up tokens of a record's next attempt: that of the last one joins them, the oldest is forgotten.
+local function given_up_by(raw, rest_at)
+  return string.sub(string.sub(raw, 15, 22) .. string.sub(raw, rest_at), 1, HALF * MOST_GIVEN_UP)
+end
+
+-- Fails a record for good, after as many failures.
+local function exhaust(record_key, raw, shape, rest_at, failures, retention_ms)
+  local attempt, fence, half = struct.unpack(">I4I7c8", raw, 4)
+  local born, fingerprint = born_of(raw, shape, rest_at), fingerprint_of(raw, shape, rest_at)
+  local bytes = pack(EXHAUSTED, shape, attempt, fence, half, struct.pack(">I4", failures), born, fingerprint, "")
+  redis.call("SET", record_key, bytes, "PX", retention_ms)
+  return { "exhausted", failures, "now", attempt }
+end
+
+-- How often a commit of the attempt found a condition that did not hold.
+local function run_of(raw)
+  local run = struct.unpack(">I2", raw, RUN_OFFSET + 1)
+  return run
+end
+
+-- A first write that changes nothing that matters, is never refused by memory, and after which nothing is.
 local function begin_writes(record_key)
   redis.call("PEXPIRE", record_key, math.max(redis.call("PTTL", record_key), SHORTEST_TTL_MS))
 end

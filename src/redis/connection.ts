@@ -69,7 +69,7 @@ export type ScriptText = (typeof SCRIPTS)[keyof typeof SCRIPTS];
 
 export interface ScriptAnswer {
   /** One flat array a key, a status word first. */
-  readonly entries: Buffer[][];
+  readonly entries: (Buffer | number)[][];
   /** The connection provably did not drop between sending and answer, so the script ran once. */
   readonly steady: boolean;
   /** When the copy that may have run first was handed over, on the monotonic clock. */
@@ -139,11 +139,11 @@ export class Connection {
     try {
       try {
         const reply = await withDeadline(redis.evalshaBuffer(script.sha1, ...rest), deadline);
-        return { entries: reply as Buffer[][], steady: steady(), sentAt };
+        return { entries: reply as (Buffer | number)[][], steady: steady(), sentAt };
       } catch (error) {
         if (!/^NOSCRIPT/.test((error as Error).message)) throw error;
         const reply = await withDeadline(redis.evalBuffer(script.source, ...rest), deadline);
-        return { entries: reply as Buffer[][], steady: steady(), sentAt };
+        return { entries: reply as (Buffer | number)[][], steady: steady(), sentAt };
       }
     } catch (error) {
       throw explain(error, steady(), sentAt);

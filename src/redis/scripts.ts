@@ -21,7 +21,8 @@ export const NO_EFFECTS: EffectList = { keys: [], plan: '', words: [], alone: fa
 /** One entry's answer. */
 export interface ScriptReply<N extends ScriptName> {
   readonly status: Exclude<Statuses[N], 'refused'>;
-  readonly fields: readonly Buffer[];
+  /** Numbers that Redis counts come as integers, bytes as they are. */
+  readonly fields: readonly (Buffer | number)[];
   /** The script provably ran once. */
   readonly steady: boolean;
   /** When the copy that may have run first was sent, on the monotonic clock. */

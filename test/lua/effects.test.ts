@@ -34,7 +34,7 @@ async function held(): Promise<EffectStage> {
   return stage;
 }
 
-const told = ({ status, fields }: { status: string; fields: readonly Buffer[] }) => [status, ...fields.map(String)];
+const told = ({ status, fields }: { status: string; fields: readonly unknown[] }) => [status, ...fields.map(String)];
 
 /** What the recorder never makes: a write whose type is not looked at. */
 function unchecked(effects: EffectList): EffectList {
