@@ -1,5 +1,5 @@
 /** `apply`: writes known up front, in one step with their record. No claim, no lease, nothing in progress. */
-import { checkServer, ttlMs } from './claim.js';
+import { checkServer, isChecked, ttlMs } from './claim.js';
 import { monotonicMs } from './clock.js';
 import type { Effects } from './effects/effects.js';
 import { recordAll } from './effects/recorder.js';
@@ -37,56 +37,63 @@ export interface ApplyCall {
 export async function runApply(parts: Parts, call: ApplyCall): Promise<Applied> {
   parts.refuseReentry(call.key, call.redisKey);
   call.settings.signal?.throwIfAborted();
-  return parts.track(call.key, async () => {
-    const recorder = parts.recorder(call);
-    const effects = recordAll(recorder, call.write);
-    let token = newToken();
-    let wait: Wait | undefined;
-    const startedAt = monotonicMs();
-    const deadline = call.settings.onInProgress === 'throw' ? 0 : startedAt + waitMsOf(call.settings);
-    try {
-      for (;;) {
-        throwIfUnwanted(parts, call);
-        const { status, fields } = await ask(parts, call, token, effects);
-        const number = Number(fields[0]);
-        switch (status) {
-          case 'applied':
-          case 'completed':
-            return told(parts, call, status, number, fields[1] as Buffer, wait ? monotonicMs() - startedAt : 0);
-          case 'conflict':
-            throw refusalError(call.key, recorder.origin(number), null);
-          case 'rejected':
-            throw refusalError(call.key, recorder.origin(number), String(fields[1]));
-          case 'exhausted':
-            throw attemptsExhausted(call.key, number);
-          case 'stale':
-            // A copy of this very call was refused before: nothing of it was applied.
-            token = newToken();
-            break;
-          case 'busy': {
-            const leaseEndsAt = monotonicMs() + number;
-            if (monotonicMs() >= deadline) throw inProgress(call.key, leaseEndsAt);
-            wait ??= new Wait(parts.hints, call.redisKey);
-            await wait.pause(number, deadline, [call.settings.signal, parts.closing]);
-            break;
-          }
-          case 'mismatch':
-            throw fingerprintMismatch(call.key);
-          case 'other_kind':
-          case 'failed':
-            throw new InvalidOptionError('Expected the key to be one of `apply`, got one that `once` has used', {
-              key: call.key,
-            });
-          case 'broken':
-            throw brokenRecord(call.key);
-          case 'unreadable':
-            throw unreadable(call.key);
+  parts.enter(call.key);
+  try {
+    return await live(parts, call);
+  } finally {
+    parts.leave();
+  }
+}
+
+async function live(parts: Parts, call: ApplyCall): Promise<Applied> {
+  const recorder = parts.recorder(call);
+  const effects = recordAll(recorder, call.write);
+  let token = newToken();
+  let wait: Wait | undefined;
+  const startedAt = monotonicMs();
+  const deadline = call.settings.onInProgress === 'throw' ? 0 : startedAt + waitMsOf(call.settings);
+  try {
+    for (;;) {
+      throwIfUnwanted(parts, call);
+      const { status, fields } = await ask(parts, call, token, effects);
+      const number = Number(fields[0]);
+      switch (status) {
+        case 'applied':
+        case 'completed':
+          return told(parts, call, status, number, fields[1] as Buffer, wait ? monotonicMs() - startedAt : 0);
+        case 'conflict':
+          throw refusalError(call.key, recorder.origin(number), null);
+        case 'rejected':
+          throw refusalError(call.key, recorder.origin(number), String(fields[1]));
+        case 'exhausted':
+          throw attemptsExhausted(call.key, number);
+        case 'stale':
+          // A copy of this very call was refused before: nothing of it was applied.
+          token = newToken();
+          break;
+        case 'busy': {
+          const leaseEndsAt = monotonicMs() + number;
+          if (monotonicMs() >= deadline) throw inProgress(call.key, leaseEndsAt);
+          wait ??= new Wait(parts.hints, call.redisKey);
+          await wait.pause(number, deadline, [call.settings.signal, parts.closing]);
+          break;
         }
+        case 'mismatch':
+          throw fingerprintMismatch(call.key);
+        case 'other_kind':
+        case 'failed':
+          throw new InvalidOptionError('Expected the key to be one of `apply`, got one that `once` has used', {
+            key: call.key,
+          });
+        case 'broken':
+          throw brokenRecord(call.key);
+        case 'unreadable':
+          throw unreadable(call.key);
       }
-    } finally {
-      wait?.end();
     }
-  });
+  } finally {
+    wait?.end();
+  }
 }
 
 /** @throws the signal's reason, or ClosedError: nothing is to be sent */
@@ -106,7 +113,7 @@ async function ask(
   const { retentionMs, maxAttempts } = settings;
   const args = { token, fingerprint, ttl_ms: ttlMs(settings), retention_ms: retentionMs, max_attempts: maxAttempts };
   try {
-    await checkServer(parts, key);
+    if (!isChecked(parts)) await checkServer(parts, key);
     return await parts.scripts.call('apply', redisKey, args, { effects });
   } catch (error) {
     if (!(error instanceof ExchangeError)) throw error;

@@ -2,11 +2,12 @@
 import { createHash } from 'node:crypto';
 import { monotonicMs } from './clock.js';
 import type { Effects } from './effects/effects.js';
-import { effectsOf, type Recorder } from './effects/recorder.js';
+import { type EffectOrigin, effectsOf, type Recorder } from './effects/recorder.js';
 import { LeaseLostError } from './errors.js';
 import type { LeaseLostReason } from './events.js';
-import { Lease, type LeaseTerms } from './lease.js';
+import { Lease, type LeaseHolder, type LeaseTerms } from './lease.js';
 import type { Handler, OnceContext } from './outcome.js';
+import { type EffectList, NO_EFFECTS } from './redis/scripts.js';
 
 const LOST: Record<LeaseLostReason, string> = {
   taken_over: 'Another attempt took over, or the record is gone',
@@ -19,40 +20,33 @@ export interface AttemptTerms extends LeaseTerms {
   readonly born: number;
 }
 
-export class Attempt {
+export class Attempt implements LeaseHolder {
   readonly lease: Lease;
   readonly startedAt = monotonicMs();
   /** The caller or the Dedup asked for the end: it is no failure of the handler's. */
   interrupted = false;
   /** Between its start and its end, commit or settlement included. */
   running = false;
-  /** The handler is waited for no more. */
-  cut = false;
   #aborted: { reason: unknown } | undefined;
   #controller: AbortController | undefined;
-  readonly #whenCut: Promise<never>;
-  #cutOff!: (reason: unknown) => void;
+  #cut: { reason: unknown } | undefined;
+  #whenCut: ((reason: unknown) => void) | undefined;
 
   /** @param onLeaseLost told once */
   constructor(
     readonly terms: AttemptTerms,
-    onLeaseLost: (reason: LeaseLostReason, ranMs: number) => void,
+    private readonly onLeaseLost: (attempt: Attempt, reason: LeaseLostReason) => void,
   ) {
-    const { key } = terms;
-    this.#whenCut = new Promise((_, reject) => {
-      this.#cutOff = (reason) => {
-        this.cut = true;
-        reject(reason);
-      };
-    });
-    this.#whenCut.catch(() => {});
-    this.lease = new Lease(terms, {
-      leaseLost: (reason) => {
-        onLeaseLost(reason, this.ranMs);
-        this.abort(new LeaseLostError(LOST[reason], { key }));
-      },
-      overrun: () => this.#cutOff(new LeaseLostError(LOST.max_run_time, { key })),
-    });
+    this.lease = new Lease(terms, this);
+  }
+
+  leaseLost(reason: LeaseLostReason): void {
+    this.onLeaseLost(this, reason);
+    this.abort(new LeaseLostError(LOST[reason], { key: this.terms.key }));
+  }
+
+  overrun(): void {
+    this.#cutOff(new LeaseLostError(LOST.max_run_time, { key: this.terms.key }));
   }
 
   get ranMs(): number {
@@ -87,44 +81,128 @@ export class Attempt {
     this.abort(reason);
   }
 
+  /** Is the handler waited for no more? */
+  get cut(): boolean {
+    return this.#cut !== undefined;
+  }
+
   /** Stops waiting for the handler: what it does from now on is ignored. */
   cutOff(reason: unknown): void {
     this.interrupt(reason);
     this.#cutOff(reason);
   }
 
-  /** What the handler came to, or the reason of a cut. Its `tx` takes nothing from then on. */
-  async run<T>(handler: Handler<T>, recorder: Recorder): Promise<T> {
-    try {
-      return await Promise.race([this.#whenCut, handler(new Context(this, effectsOf(recorder)))]);
-    } finally {
-      recorder.close('settled');
+  #cutOff(reason: unknown): void {
+    this.#cut ??= { reason };
+    this.#whenCut?.(reason);
+  }
+
+  /**
+   * What comes of the handler's promise, or the reason of a cut.
+   *
+   * @param settled called before, at once
+   */
+  unlessCut<T>(returned: PromiseLike<T>, settled: () => void): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const fail = (reason: unknown) => {
+        settled();
+        reject(reason);
+      };
+      this.#whenCut = fail;
+      Promise.resolve(returned).then((value) => {
+        settled();
+        resolve(value);
+      }, fail);
+      if (this.#cut) fail(this.#cut.reason);
+    });
+  }
+}
+
+/** One run of an attempt's handler, and what it writes. */
+export class HandlerRun {
+  #recorder: Recorder | undefined;
+  #closed: 'settled' | 'bypassed' | undefined;
+
+  /** @param makeRecorder called when the handler first asks for its `tx`: many write nothing */
+  constructor(
+    readonly attempt: Attempt,
+    private readonly makeRecorder: (subject: AttemptTerms) => Recorder,
+  ) {}
+
+  get tx(): Effects {
+    if (!this.#recorder) {
+      this.#recorder = this.makeRecorder(this.attempt.terms);
+      if (this.#closed) this.#recorder.close(this.#closed);
     }
+    return effectsOf(this.#recorder);
+  }
+
+  get effects(): EffectList {
+    return this.#recorder?.effects ?? NO_EFFECTS;
+  }
+
+  /** Which of the caller's commands or conditions an effect is, by the number that the script tells. */
+  origin(number: number): EffectOrigin {
+    return (this.#recorder as Recorder).origin(number);
+  }
+
+  /** Its `tx` takes nothing from now on. */
+  close(why: 'settled' | 'bypassed'): void {
+    this.#closed ??= why;
+    this.#recorder?.close(why);
+  }
+
+  /** What the handler came to, or the reason of a cut. Nothing is awaited of a handler that returns at once. */
+  call<T>(handler: Handler<T>): T | Promise<T> {
+    let returned: T | PromiseLike<T>;
+    try {
+      returned = handler(new Context(this));
+    } catch (error) {
+      this.close('settled');
+      throw error;
+    }
+    if (isPromiseLike(returned)) return this.attempt.unlessCut(returned, () => this.close('settled'));
+    this.close('settled');
+    return returned;
   }
 }
 
 class Context implements OnceContext {
-  readonly key: string;
-  readonly attempt: number;
-  readonly fence: number;
-  readonly #attempt: Attempt;
+  readonly #run: HandlerRun;
 
-  constructor(
-    attempt: Attempt,
-    readonly tx: Effects,
-  ) {
-    this.#attempt = attempt;
-    this.key = attempt.terms.key;
-    this.attempt = attempt.terms.attempt;
-    this.fence = attempt.terms.fence;
+  constructor(run: HandlerRun) {
+    this.#run = run;
+  }
+
+  get key(): string {
+    return this.#run.attempt.terms.key;
+  }
+
+  get attempt(): number {
+    return this.#run.attempt.terms.attempt;
+  }
+
+  get fence(): number {
+    return this.#run.attempt.terms.fence;
   }
 
   get signal(): AbortSignal {
-    return this.#attempt.signal;
+    return this.#run.attempt.signal;
+  }
+
+  get tx(): Effects {
+    return this.#run.tx;
   }
 
   /** Bound: handlers take their context apart. */
-  readonly idempotencyKey = (step: string): string => idempotencyKey(this.#attempt.terms.redisKey, step);
+  get idempotencyKey(): (step: string) => string {
+    const { redisKey } = this.#run.attempt.terms;
+    return (step) => idempotencyKey(redisKey, step);
+  }
+}
+
+export function isPromiseLike(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as PromiseLike<unknown> | null | undefined)?.then === 'function';
 }
 
 /** Of the Redis key, so that namespaces, scopes and slots never share one. */

@@ -14,18 +14,18 @@ import { evictionReport } from './redis/server.js';
 const SHORTEST_TTL_MS = 60_000;
 
 /** @throws UnsafeServerError; ExchangeError, `unknown` only where the claim may stand */
-export async function claim(parts: Parts, call: Call, token: Buffer): Promise<ScriptReply<'claim'>> {
-  await checkServer(parts, call.key);
-  return askToClaim(parts, call, token, call.settings.onInProgress === 'wait' && parts.hints.channel !== '');
+export function claim(parts: Parts, call: Call, token: Buffer): Promise<ScriptReply<'claim'>> {
+  const ask = () => askToClaim(parts, call, token, call.settings.onInProgress === 'wait' && parts.hints.channel !== '');
+  return isChecked(parts) ? ask() : checkServer(parts, call.key).then(ask);
 }
 
 /** What the owner of a claim knows of its attempt, by the fields of an `owned` answer. */
 export function ownerTerms(call: Call, token: Buffer, { fields, sentAt }: ScriptReply<'claim'>): AttemptTerms {
   const { key, redisKey, settings } = call;
   const { leaseMs, maxRunTimeMs } = settings;
-  const [attempt, fence, born] = fields.map(Number) as [number, number, number];
-  const own = { key, redisKey, token, attempt, fence, born };
-  return { ...own, leaseMs, maxRunTimeMs, claimedAt: sentAt, ttlMs: ttlMs(settings) };
+  const [attempt, fence, born] = [Number(fields[0]), Number(fields[1]), Number(fields[2])];
+  const claimedAt = sentAt;
+  return { key, redisKey, token, attempt, fence, born, leaseMs, maxRunTimeMs, claimedAt, ttlMs: ttlMs(settings) };
 }
 
 /**
@@ -60,10 +60,14 @@ export function ttlMs({ retentionMs, leaseMs }: CallSettings): number {
   return Math.max(retentionMs, 2 * leaseMs, SHORTEST_TTL_MS);
 }
 
-/** Once per connection, and again after a reconnect. */
+/** Is there nothing to ask of the server? It is asked once per connection, and again after a reconnect. */
+export function isChecked(parts: Parts): boolean {
+  return parts.settings.allowEviction || parts.checkedEpoch === parts.connection.epoch;
+}
+
+/** @throws UnsafeServerError; ExchangeError, `unsent` */
 export async function checkServer(parts: Parts, key: string): Promise<void> {
   const { epoch } = parts.connection;
-  if (parts.settings.allowEviction || parts.checkedEpoch === epoch) return;
   const { evicts, policy } = await evictionReport(parts.connection, parts.scripts.deadline()).catch(
     (error: unknown) => {
       // Whatever became of the question, no key was claimed by it.

@@ -80,9 +80,14 @@ export class Events {
     return () => listeners.delete(entry as Listener<never>);
   }
 
+  /** Does anybody listen? Where nobody does, nothing need be made for an event. */
+  areHeard(event: keyof DedupEvents): boolean {
+    return (this.#listeners.get(event)?.size ?? 0) > 0;
+  }
+
   /** Tells an event about a key. */
   emit<E extends KeyEventName>(event: E, subject: EventSubject, details: KeyEventDetails<E>): void {
-    if (!this.#listeners.get(event)?.size) return;
+    if (!this.areHeard(event)) return;
     const { namespace, key, redisKey } = subject;
     const keyHash = createHash('sha256').update(redisKey).digest('hex').slice(0, 16);
     const payload = Object.defineProperty({ namespace, keyHash, ...details }, 'key', { value: key });

@@ -1,7 +1,6 @@
 /** Runs a claimed key's handler and ends the attempt: committed, released, or failed for good. */
-import type { Attempt } from './attempt.js';
+import { type Attempt, HandlerRun, isPromiseLike } from './attempt.js';
 import { monotonicMs } from './clock.js';
-import type { Recorder } from './effects/recorder.js';
 import { refusalError } from './effects/refusal.js';
 import { ClosedError, CodecError, LeaseLostError, ResultTooLargeError } from './errors.js';
 import { writeFailure } from './failure.js';
@@ -36,31 +35,44 @@ export async function execute(
   tell: (answer: Answer) => void,
 ): Promise<Buffer> {
   const { key, redisKey, settings } = call;
-  const unlisten = onAbort(settings.signal, (reason) => attempt.interrupt(reason));
+  const { signal } = settings;
+  const unlisten = onAbort(signal, (reason) => attempt.interrupt(reason));
+  parts.begin(attempt);
   try {
-    return await parts.whileRunning(attempt, async () => {
-      if (settings.signal?.aborted || parts.closing.aborted) {
-        await end(parts, attempt, { as: 'released', ended: 'unstarted', ttlMs: attempt.terms.ttlMs });
-        throw settings.signal?.aborted ? settings.signal.reason : new ClosedError('The Dedup is closing', { key });
+    if (signal?.aborted || parts.closing.aborted) {
+      await release(parts, attempt, 'unstarted');
+      throw signal?.aborted ? signal.reason : new ClosedError('The Dedup is closing', { key });
+    }
+    for (let number = 0; ; number += 1) {
+      const run = new HandlerRun(attempt, parts.recorder);
+      let result: Buffer;
+      let ran = false;
+      try {
+        let value: unknown = parts.callHandler(run, call.handler);
+        if (isPromiseLike(value)) value = await value;
+        ran = true;
+        result = encodeResult(parts, call, value);
+      } catch (error) {
+        await (ran ? release(parts, attempt, 'failed') : endFailed(parts, call, attempt, error, tell));
+        throw error;
       }
-      for (let run = 0; ; run += 1) {
-        const recorder = parts.recorder(call);
-        const value = await runHandler(parts, call, attempt, recorder, tell);
-        const result = await encode(parts, call, attempt, value);
-        const refusal = await commitResult(parts, call, attempt, { result, effects: recorder.effects, run });
+      const refusal = await commitResult(parts, call, attempt, { result, effects: run.effects, run: number });
+      if (refusal) {
         // The same claim: no other attempt comes between, and an earlier run's commit can no longer be applied.
-        if (refusal?.reason === null && run < settings.conflictRetries && !attempt.isToEnd) continue;
-        if (refusal) await refuse(parts, attempt, recorder, refusal);
-        tell({ status: 'completed', attempt: attempt.terms.attempt, result });
-        return result;
+        if (refusal.reason === null && number < settings.conflictRetries && !attempt.isToEnd) continue;
+        await refuse(parts, run, refusal);
       }
-    });
+      tell({ status: 'completed', attempt: attempt.terms.attempt, result });
+      return result;
+    }
   } finally {
+    parts.end(attempt);
     unlisten();
     parts.hints.wake(redisKey);
   }
 }
 
+/** @returns why nothing was applied, see `commit` */
 async function commitResult(
   parts: Parts,
   { settings }: Call,
@@ -80,51 +92,42 @@ async function commitResult(
  *
  * @throws ConditionFailedError, EffectRejectedError; LeaseLostError, BrokenRecordError; OutcomeUnknownError
  */
-async function refuse(parts: Parts, attempt: Attempt, recorder: Recorder, refusal: Refusal): Promise<void> {
-  const { key, ttlMs } = attempt.terms;
-  const { number, reason, doubt } = refusal;
+async function refuse(parts: Parts, run: HandlerRun, { number, reason, doubt }: Refusal): Promise<void> {
+  const { key } = run.attempt.terms;
   // A conflict says nothing against the handler.
-  const ended = reason === null ? 'interrupted' : 'failed';
-  const status = await end(parts, attempt, { as: 'released', ended, ttlMs });
+  const status = await release(parts, run.attempt, reason === null ? 'interrupted' : 'failed');
   if (status === 'done') return;
   if (status instanceof ExchangeError) throw outcomeUnknown(key, status);
-  if (status === 'released' || status === 'failed') throw refusalError(key, recorder.origin(number), reason);
+  if (status === 'released' || status === 'failed') throw refusalError(key, run.origin(number), reason);
   throw notCommitted(key, status, doubt);
 }
 
-async function runHandler(
+/** After a handler that threw, or was cut off. */
+async function endFailed(
   parts: Parts,
-  call: Call,
+  { settings }: Call,
   attempt: Attempt,
-  recorder: Recorder,
+  error: unknown,
   tell: (answer: Answer) => void,
-): Promise<unknown> {
-  const { onError, retentionMs } = call.settings;
-  const { attempt: number, ttlMs } = attempt.terms;
-  try {
-    return await attempt.run(call.handler, recorder);
-  } catch (error) {
-    if (attempt.interrupted) {
-      await end(parts, attempt, { as: 'released', ended: 'interrupted', ttlMs });
-    } else if (attempt.cut || policyFor(onError, error) === 'release') {
-      await end(parts, attempt, { as: 'released', ended: 'failed', ttlMs });
-    } else {
-      const failure = writeFailure(error);
-      const status = await end(parts, attempt, { as: 'failed', ended: 'failed', ttlMs: retentionMs, failure });
-      if (status === 'failed') tell({ status: 'failed', attempt: number, failure: Buffer.from(failure) });
-    }
-    throw error;
+): Promise<void> {
+  if (attempt.interrupted) {
+    await release(parts, attempt, 'interrupted');
+  } else if (attempt.cut || policyFor(settings.onError, error) === 'release') {
+    await release(parts, attempt, 'failed');
+  } else {
+    const failure = writeFailure(error);
+    const status = await end(parts, attempt, { as: 'failed', ended: 'failed', ttlMs: settings.retentionMs, failure });
+    if (status !== 'failed') return;
+    tell({ status: 'failed', attempt: attempt.terms.attempt, failure: Buffer.from(failure) });
   }
 }
 
-/** @throws CodecError, ResultTooLargeError: nothing is stored, the claim is released */
-async function encode(parts: Parts, call: Call, attempt: Attempt, value: unknown): Promise<Buffer> {
-  try {
-    return encodeResult(parts, call, value);
-  } catch (error) {
-    await end(parts, attempt, { as: 'released', ended: 'failed', ttlMs: attempt.terms.ttlMs });
-    throw error;
-  }
+function release(
+  parts: Parts,
+  attempt: Attempt,
+  ended: Settlement['ended'],
+): Promise<ScriptReply<'settle'>['status'] | ExchangeError> {
+  return end(parts, attempt, { as: 'released', ended, ttlMs: attempt.terms.ttlMs });
 }
 
 /** @throws CodecError, ResultTooLargeError */

@@ -14,7 +14,8 @@ export interface Seat<A> {
 }
 
 export class Flight<A> {
-  readonly #line = new Set<(verdict: Verdict<A>) => void>();
+  /** Made for the first that follows: most calls have nobody behind them. */
+  #line: Set<(verdict: Verdict<A>) => void> | undefined;
   /** When the key may be free at the latest, if its holder dies now; on the monotonic clock. */
   retryAt: () => number = () => 0;
 
@@ -23,20 +24,21 @@ export class Flight<A> {
     const verdict = new Promise<Verdict<A>>((resolve) => {
       settle = resolve;
     });
+    this.#line ??= new Set();
     this.#line.add(settle);
-    return { verdict, leave: () => this.#line.delete(settle) };
+    return { verdict, leave: () => this.#line?.delete(settle) };
   }
 
   /** Gives all followers the answer. */
   land(answer: A): void {
-    for (const settle of this.#line) settle({ kind: 'answer', answer });
-    this.#line.clear();
+    for (const settle of this.#line ?? []) settle({ kind: 'answer', answer });
+    this.#line?.clear();
   }
 
   /** Lets the first in line lead; false where nobody follows. */
   pass(): boolean {
-    for (const settle of this.#line) {
-      this.#line.delete(settle);
+    for (const settle of this.#line ?? []) {
+      this.#line?.delete(settle);
       settle({ kind: 'lead' });
       return true;
     }

@@ -73,11 +73,11 @@ export class Lease {
 
   /** When the heartbeat must look at this lease again, on the monotonic clock. */
   get nextAt(): number {
-    const candidates = [this.#runEndsAt];
-    if (this.#runEndsAt <= monotonicMs()) return this.#overrun ? Number.POSITIVE_INFINITY : this.#lostAt;
-    if (!this.#lost) candidates.push(this.#lostAt);
-    if (this.#renewAt < this.#runEndsAt && !this.#renewing) candidates.push(this.#renewAt);
-    return Math.min(...candidates);
+    let nextAt = this.#runEndsAt;
+    if (nextAt <= monotonicMs()) return this.#overrun ? Number.POSITIVE_INFINITY : this.#lostAt;
+    if (!this.#lost) nextAt = Math.min(nextAt, this.#lostAt);
+    if (this.#renewAt < this.#runEndsAt && !this.#renewing) nextAt = Math.min(nextAt, this.#renewAt);
+    return nextAt;
   }
 
   /** Is a renewal due? A lease that was lost for want of an answer is still asked for: nobody may have taken it. */

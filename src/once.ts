@@ -1,5 +1,5 @@
 /** The life of one call: claim and run, or replay, wait, take over, reject. */
-import { Attempt, type AttemptTerms } from './attempt.js';
+import { Attempt, type AttemptTerms, HandlerRun } from './attempt.js';
 import { claim, giveBack, ownerTerms } from './claim.js';
 import { monotonicMs } from './clock.js';
 import { ClosedError, CodecError, InvalidOptionError, type StoredFailure, StoredFailureError } from './errors.js';
@@ -44,7 +44,12 @@ export function waitMsOf({ leaseMs, waitTimeoutMs = leaseMs + WAIT_BEYOND_LEASE_
 export async function runOnce(parts: Parts, call: Call): Promise<Outcome<unknown>> {
   parts.refuseReentry(call.key, call.redisKey);
   call.settings.signal?.throwIfAborted();
-  return parts.track(call.key, () => new Life(parts, call).live());
+  parts.enter(call.key);
+  try {
+    return await new Life(parts, call).live();
+  } finally {
+    parts.leave();
+  }
 }
 
 class Life {
@@ -63,7 +68,7 @@ class Life {
     const { settings, redisKey, fingerprint } = this.call;
     try {
       // Callers with another fingerprint make a flight of their own: the record decides which of them is right.
-      const flightId = `${redisKey}\0${fingerprint.toString('latin1')}`;
+      const flightId = fingerprint.length === 0 ? redisKey : `${redisKey}\0${fingerprint.toString('latin1')}`;
       const outcome = settings.onInProgress === 'throw' ? await this.#lead(undefined) : await this.#fly(flightId);
       return outcome ?? (await this.#replay(this.#answer as Answer));
     } finally {
@@ -194,15 +199,15 @@ class Life {
   async #execute(terms: AttemptTerms, flight: Flight<Answer> | undefined): Promise<Outcome<unknown>> {
     const { parts, call } = this;
     this.#endWait();
-    const attempt = new Attempt(terms, (reason, ranMs) => {
-      parts.events.emit('leaseLost', parts.subject(call), { attempt: terms.attempt, ranMs, reason });
-    });
+    const attempt = new Attempt(terms, parts.leaseLost);
     if (flight) flight.retryAt = () => monotonicMs() + attempt.lease.remainingMs;
     const result = await execute(parts, call, attempt, (answer) => {
       this.#answer = answer;
     });
-    const [waitedMs, ranMs] = [this.#waitedMs, attempt.ranMs];
-    parts.events.emit('executed', parts.subject(call), { attempt: terms.attempt, waitedMs, ranMs });
+    const waitedMs = this.#waitedMs;
+    if (parts.events.areHeard('executed')) {
+      parts.events.emit('executed', parts.subject(call), { attempt: terms.attempt, waitedMs, ranMs: attempt.ranMs });
+    }
     return { status: 'executed', value: decodeResult(call, result), attempt: terms.attempt, waitedMs };
   }
 
@@ -215,7 +220,9 @@ class Life {
     switch (answer.status) {
       case 'completed': {
         const { attempt, result } = answer;
-        parts.events.emit('replayed', parts.subject(call), { attempt, waitedMs });
+        if (parts.events.areHeard('replayed')) {
+          parts.events.emit('replayed', parts.subject(call), { attempt, waitedMs });
+        }
         return { status: 'replayed', value: decodeResult(call, result), attempt, waitedMs };
       }
       case 'failed': {
@@ -248,13 +255,15 @@ class Life {
     const times = { claimedAt: monotonicMs(), leaseMs: maxRunTimeMs + leaseMs, maxRunTimeMs };
     const attempt = new Attempt({ ...terms, ...times }, () => {});
     const unlisten = onAbort(settings.signal, (reason) => attempt.interrupt(reason));
+    parts.begin(attempt);
     try {
-      const recorder = parts.recorder(call);
-      recorder.close('bypassed');
-      const value = await parts.whileRunning(attempt, () => attempt.run(call.handler, recorder));
+      const run = new HandlerRun(attempt, parts.recorder);
+      run.close('bypassed');
+      const value = await parts.callHandler(run, call.handler);
       const result = encodeResult(parts, call, value);
       return { status: 'bypassed', value: decodeResult(call, result), attempt: 1, waitedMs: this.#waitedMs };
     } finally {
+      parts.end(attempt);
       unlisten();
     }
   }

@@ -1,15 +1,16 @@
 /** What the calls of one Dedup and its views share. */
 import { AsyncLocalStorage } from 'node:async_hooks';
-import type { Attempt } from './attempt.js';
+import type { Attempt, HandlerRun } from './attempt.js';
 import { monotonicMs } from './clock.js';
 import { Recorder } from './effects/recorder.js';
 import { ClosedError, InProgressError, InvalidOptionError } from './errors.js';
-import { type EventSubject, Events } from './events.js';
+import { type EventSubject, Events, type LeaseLostReason } from './events.js';
 import { Flights } from './flight.js';
 import { given } from './given.js';
 import { checkKeyPrefix, escapePart } from './key.js';
 import { Heartbeat } from './lease.js';
 import type { DedupSettings } from './options.js';
+import type { Handler } from './outcome.js';
 import { Connection, type ExchangeError, type RedisConnection } from './redis/connection.js';
 import { Hints } from './redis/hints.js';
 import { Scripts } from './redis/scripts.js';
@@ -70,10 +71,16 @@ export class Parts {
   }
 
   /** A `tx` for the call of a key. */
-  recorder({ key, redisKey }: { key: string; redisKey: string }): Recorder {
+  readonly recorder = ({ key, redisKey }: { key: string; redisKey: string }): Recorder => {
     const { keyPrefix, isCluster } = this.connection;
     return new Recorder({ key, redisKey, namespace: this.#namespace, keyPrefix, isCluster });
-  }
+  };
+
+  /** Tells of an attempt whose lease is lost. */
+  readonly leaseLost = (attempt: Attempt, reason: LeaseLostReason): void => {
+    const { terms, ranMs } = attempt;
+    this.events.emit('leaseLost', this.subject(terms), { attempt: terms.attempt, ranMs, reason });
+  };
 
   subject({ key, redisKey }: { key: string; redisKey: string }): EventSubject {
     return { namespace: this.settings.namespace, key, redisKey };
@@ -85,19 +92,18 @@ export class Parts {
   }
 
   /**
-   * Counts a call in, so that `close` waits for it.
+   * Counts a call in, so that `close` waits for it until it has left.
    *
    * @throws ClosedError
    */
-  async track<T>(key: string, call: () => Promise<T>): Promise<T> {
+  enter(key: string): void {
     if (this.closing.aborted) throw new ClosedError('The Dedup is closed', { key });
     this.#calls += 1;
-    try {
-      return await call();
-    } finally {
-      this.#calls -= 1;
-      if (this.#calls === 0) this.#idle?.();
-    }
+  }
+
+  leave(): void {
+    this.#calls -= 1;
+    if (this.#calls === 0) this.#idle?.();
   }
 
   /**
@@ -116,19 +122,25 @@ export class Parts {
     }
   }
 
-  /** Runs a handler: its lease is renewed, and calls from inside it are known. */
-  async whileRunning<T>(attempt: Attempt, run: () => Promise<T>): Promise<T> {
+  /** The attempt begins: its lease is renewed until its end. */
+  begin(attempt: Attempt): void {
     this.#running.add(attempt);
     attempt.running = true;
     this.heartbeat.add(attempt.lease);
-    try {
-      const { redisKey } = attempt.terms;
-      return await frames.run({ connection: this.connection, redisKey, attempt, outer: frames.getStore() }, run);
-    } finally {
-      attempt.running = false;
-      this.#running.delete(attempt);
-      this.heartbeat.remove(attempt.lease);
-    }
+  }
+
+  end(attempt: Attempt): void {
+    attempt.running = false;
+    this.#running.delete(attempt);
+    this.heartbeat.remove(attempt.lease);
+  }
+
+  /** Calls a handler, so that calls from inside it are known. */
+  callHandler<T>(run: HandlerRun, handler: Handler<T>): T | Promise<T> {
+    const { attempt } = run;
+    const { connection } = this;
+    const frame = { connection, redisKey: attempt.terms.redisKey, attempt, outer: frames.getStore() };
+    return frames.run(frame, () => run.call(handler));
   }
 
   /** Refuses new calls, lets running handlers finish for `drainMs`, then ends the rest. The second call gets the first's promise. */

@@ -2,15 +2,16 @@
 import { randomFillSync } from 'node:crypto';
 
 const TOKEN_BYTES = 16;
-const pool = Buffer.alloc(256 * TOKEN_BYTES);
-let used = pool.length;
+const POOL_BYTES = 256 * TOKEN_BYTES;
+let pool = Buffer.alloc(0);
+let used = 0;
 
-/** A fresh token. Random bytes are drawn for many tokens at once. */
+/** A fresh token. Random bytes are drawn for many tokens at once, and used once: tokens are parts of their pool. */
 export function newToken(): Buffer {
   if (used === pool.length) {
-    randomFillSync(pool);
+    pool = randomFillSync(Buffer.allocUnsafeSlow(POOL_BYTES));
     used = 0;
   }
   used += TOKEN_BYTES;
-  return Buffer.from(pool.subarray(used - TOKEN_BYTES, used));
+  return pool.subarray(used - TOKEN_BYTES, used);
 }

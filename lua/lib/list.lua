@@ -4,7 +4,12 @@ The walk over a list of independent calls, shared by every script.
 Each entry runs in a pcall of its own: what one raises is its own answer and nobody else's. Of an error only its code
 is told ("OOM", "NOPERM", "WRONGTYPE", or "LUA" for a fault of ours): an error reply would reach every entry, and error
 texts may hold what the caller wrote.
+
+A reply is bounded: an entry whose answer would make it longer answers "large", and so does each after it, without being
+run. They are asked again one by one, which every script allows. The first is always answered.
 ]]
+
+local LARGEST_REPLY_BYTES = 262144
 
 local function error_code(raised)
   -- A table in some versions and a string in others: a string has no field `err`.
@@ -16,12 +21,29 @@ local function error_code(raised)
   return string.match(text, "%f[%u]%u[%u%d]+%f[^%u%d]") or "LUA"
 end
 
+-- The answers of a list, and what their bytes come to: those of an entry are its third word, if it has any.
+local replies, reply_bytes = {}, 0
+
+local function answer(entry, ...)
+  local index = #replies + 1
+  if reply_bytes > LARGEST_REPLY_BYTES then
+    replies[index] = { "large" }
+    return
+  end
+  local ran, reply = pcall(entry, ...)
+  replies[index] = ran and reply or { "refused", error_code(reply) }
+  if ran and type(reply[3]) == "string" then
+    reply_bytes = reply_bytes + #reply[3]
+    if reply_bytes > LARGEST_REPLY_BYTES and index > 1 then
+      replies[index] = { "large" }
+    end
+  end
+end
+
 local function each_entry(entry, width)
-  local replies = {}
   for index = 1, #KEYS do
     local first = (index - 1) * width + 1
-    local ran, reply = pcall(entry, KEYS[index], unpack(ARGV, first, first + width - 1))
-    replies[index] = ran and reply or { "refused", error_code(reply) }
+    answer(entry, KEYS[index], unpack(ARGV, first, first + width - 1))
   end
   return replies
 end
@@ -29,7 +51,6 @@ end
 -- Entries that may bring effects: after its arguments an entry has its plan, one letter for each further key of its own,
 -- and how many words of effects follow. One that brings none is given nil for them.
 local function each_entry_with_effects(entry, width)
-  local replies = {}
   local key, first = 1, 1
   while key <= #KEYS do
     local last = first + width - 1
@@ -39,8 +60,7 @@ local function each_entry_with_effects(entry, width)
       effects = { key = key, plan = plan, first = last + 3, last = last + 2 + words }
     end
     -- The effects go first: `unpack` gives all its values only in the last place.
-    local ran, reply = pcall(entry, KEYS[key], effects, unpack(ARGV, first, last))
-    replies[#replies + 1] = ran and reply or { "refused", error_code(reply) }
+    answer(entry, KEYS[key], effects, unpack(ARGV, first, last))
     key = key + 1 + #plan
     first = last + 3 + words
   end

@@ -5,6 +5,7 @@
  * only to a connection that is ready, every exchange has the library's deadline, and what comes of it is one of: an
  * answer, surely nothing (`unsent`, `refused`), or unknown.
  */
+import calculateSlot from 'cluster-key-slot';
 import { monotonicMs } from '../clock.js';
 import type { SCRIPTS } from './scripts.generated.js';
 
@@ -50,6 +51,11 @@ export class ExchangeError extends Error {
     return this.code !== null && PASSING.has(this.code);
   }
 
+  /** The server refused a list for what one of its entries alone may be to blame for: the others may be asked singly. */
+  get splits(): boolean {
+    return this.code === 'TRYAGAIN' || !this.passes;
+  }
+
   /** The same reason, where more, or less, is known of the exchange as a whole. */
   as(failure: ExchangeFailure): ExchangeError {
     const { code, message, sentAt } = this;
@@ -63,6 +69,19 @@ type ScriptingArgument = string | number | Buffer | readonly (string | number | 
 interface Scripting {
   evalshaBuffer(...args: ScriptingArgument[]): Promise<unknown>;
   evalBuffer(...args: ScriptingArgument[]): Promise<unknown>;
+}
+
+/** What ioredis has of each server that it is connected to, and in its types only in part. */
+interface Node {
+  readonly status: string;
+  readonly options: { readonly host?: string; readonly port?: number; readonly keyPrefix?: string };
+  readonly stream?: { cork?(): void; uncork?(): void };
+}
+
+interface Nodes {
+  nodes?(role: 'master'): Node[];
+  /** Of each slot, the addresses of its servers, the primary first. */
+  readonly slots?: readonly (readonly string[])[];
 }
 
 export type ScriptText = (typeof SCRIPTS)[keyof typeof SCRIPTS];
@@ -117,10 +136,25 @@ export class Connection {
     return () => this.#statusListeners.delete(listener);
   }
 
+  /** Whatever is handed over meanwhile leaves in one write per server. */
+  together(send: () => void): void {
+    const servers = this.isCluster ? this.#servers() : [this.redis as unknown as Node];
+    // A connection that is not open yet has no stream; one that drops meanwhile, another.
+    const streams = servers.map(({ stream }) => stream);
+    for (const stream of streams) stream?.cork?.();
+    try {
+      send();
+    } finally {
+      for (const stream of streams) stream?.uncork?.();
+    }
+  }
+
   /**
    * Runs a script over a list of keys.
    *
    * @param deadline on the monotonic clock
+   * @param many in Cluster, the keys of a list are given to the server of their slot itself: the client would wait out a
+   * slot that is being moved, where single keys need not wait
    * @throws ExchangeError when there is no answer by the deadline, or a refusal
    */
   async run(
@@ -128,14 +162,16 @@ export class Connection {
     keys: readonly (string | Buffer)[],
     args: readonly (string | number | Buffer)[],
     deadline: number,
+    many = false,
   ): Promise<ScriptAnswer> {
     if (this.redis.status !== 'ready') await this.#ready(deadline);
     const { epoch } = this;
     const sentAt = monotonicMs();
     const steady = () => !this.isCluster && this.epoch === epoch;
-    const redis = this.redis as unknown as Scripting;
+    const node = many && this.isCluster ? this.#serverOf(keys[0] as string) : undefined;
+    const redis = (node ?? this.redis) as unknown as Scripting;
     // Nested, as ioredis takes them: a call's arguments proper are limited by the stack.
-    const rest = [keys.length, keys, args] as const;
+    const rest = [keys.length, node ? this.#prefixedFor(node, keys) : keys, args] as const;
     try {
       try {
         const reply = await withDeadline(redis.evalshaBuffer(script.sha1, ...rest), deadline);
@@ -179,6 +215,28 @@ export class Connection {
     } catch (error) {
       throw explain(error, false, monotonicMs());
     }
+  }
+
+  #servers(): Node[] {
+    return (this.redis as unknown as Nodes).nodes?.('master') ?? [];
+  }
+
+  /** In Cluster, the connection to the server that has the slot of a key; none where that is not known or not ready. */
+  #serverOf(key: string): Node | undefined {
+    const { slots } = this.redis as unknown as Nodes;
+    const address = slots?.[calculateSlot(this.keyPrefix + key)]?.[0];
+    return this.#servers().find(
+      ({ status, options }) => status === 'ready' && `${options.host}:${options.port}` === address,
+    );
+  }
+
+  /** Keys as the client itself would prefix them for a server. */
+  #prefixedFor({ options }: Node, keys: readonly (string | Buffer)[]): readonly (string | Buffer)[] {
+    const { keyPrefix } = this;
+    if (keyPrefix === '' || options.keyPrefix) return keys;
+    return keys.map((key) =>
+      typeof key === 'string' ? keyPrefix + key : Buffer.concat([Buffer.from(keyPrefix), key]),
+    );
   }
 
   async #ready(deadline: number): Promise<void> {

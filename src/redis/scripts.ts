@@ -1,6 +1,7 @@
 /** One typed call a script: named arguments in, a status and its fields out. Calls of one tick share an exchange. */
+import calculateSlot from 'cluster-key-slot';
 import { monotonicMs } from '../clock.js';
-import { type Connection, ExchangeError } from './connection.js';
+import { type Connection, ExchangeError, type ScriptAnswer } from './connection.js';
 import { SCRIPTS, type Statuses } from './scripts.generated.js';
 
 export type ScriptName = keyof typeof SCRIPTS;
@@ -37,20 +38,23 @@ export interface ScriptCall<N extends ScriptName> {
 
 type Answer<N extends ScriptName> = ScriptReply<N> | ExchangeError;
 
-interface Queued {
-  readonly call: ScriptCall<ScriptName>;
+/** A call that waits to be sent, or for its answer. */
+interface Waiting {
+  readonly redisKey: string;
+  readonly args: Readonly<Record<string, string | number | Buffer>>;
+  readonly effects: EffectList;
   readonly deadline: number;
-  readonly answer: (answer: Answer<ScriptName>) => void;
+  answer(answer: Answer<ScriptName>): void;
 }
 
-/** A list is bounded, so that no call of others waits long behind it. */
+/** A list is bounded, so that no call of others waits long behind it; lua/lib/list.lua bounds its reply as well. */
 const LONGEST_LIST = 128;
 const LARGEST_LIST_BYTES = 256 * 1024;
 const PAUSE_MS = 20;
 
 export class Scripts {
   /** Calls of this tick, by script. */
-  readonly #queues = new Map<ScriptName, Queued[]>();
+  #queues = new Map<ScriptName, Waiting[]>();
 
   constructor(
     readonly connection: Connection,
@@ -58,29 +62,41 @@ export class Scripts {
   ) {}
 
   /**
-   * Runs one call. A refusal that passes by itself, and a connection that dropped, are tried again until the deadline:
-   * every script may be sent again. `forget` alone is not, since it might remove what came since.
+   * Runs one call, together with those that the same tick makes. A refusal that passes by itself, and a connection that
+   * dropped, are tried again until the deadline: every script may be sent again. `forget` alone is not, since it might
+   * remove what came since.
    *
    * @param options `deadline` on the monotonic clock, `redisTimeout` from now where it is not given
    * @throws ExchangeError when there is no answer, or a refusal
    */
-  async call<N extends ScriptName>(
+  call<N extends ScriptName>(
     name: N,
     redisKey: string,
     args: ScriptArgs<N>,
     { deadline = this.deadline(), effects = NO_EFFECTS }: { deadline?: number; effects?: EffectList } = {},
   ): Promise<ScriptReply<N>> {
-    // A copy that may have run before the one that answers: what was steady about the answer is not steady of the call.
-    let earlier: { sentAt: number } | undefined;
-    for (;;) {
-      const reply = await this.#enqueue(name, { redisKey, args, effects }, deadline);
-      if (!(reply instanceof ExchangeError)) return earlier ? { ...reply, ...earlier, steady: false } : reply;
-      if (reply.failure === 'unknown') earlier ??= { sentAt: reply.sentAt };
-      const again =
-        name !== 'forget' && (reply.passes || (reply.code === null && this.connection.redis.status !== 'end'));
-      if (!again || monotonicMs() + PAUSE_MS >= deadline) throw earlier ? reply.as('unknown') : reply;
-      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
-    }
+    return new Promise((resolve, reject) => {
+      // A copy that may have run before the one that answers: what was steady about the answer is not steady of the call.
+      let earlier: { sentAt: number } | undefined;
+      const waiting: Waiting = {
+        redisKey,
+        args,
+        effects,
+        deadline,
+        answer: (reply) => {
+          if (!(reply instanceof ExchangeError)) {
+            resolve((earlier ? { ...reply, ...earlier, steady: false } : reply) as ScriptReply<N>);
+            return;
+          }
+          if (reply.failure === 'unknown') earlier ??= { sentAt: reply.sentAt };
+          const again =
+            name !== 'forget' && (reply.passes || (reply.code === null && this.connection.redis.status !== 'end'));
+          if (again && monotonicMs() + PAUSE_MS < deadline) setTimeout(() => this.#enqueue(name, waiting), PAUSE_MS);
+          else reject(earlier ? reply.as('unknown') : reply);
+        },
+      };
+      this.#enqueue(name, waiting);
+    });
   }
 
   /**
@@ -88,13 +104,20 @@ export class Scripts {
    * is refused as a whole, as by one key that the user may not touch, its entries are sought singly; not where the server
    * is busy, or does not answer.
    */
-  async callMany<N extends ScriptName>(
+  callMany<N extends ScriptName>(
     name: N,
     calls: readonly ScriptCall<N>[],
     deadline = this.deadline(),
   ): Promise<Answer<N>[]> {
-    const replies = await Promise.all(this.#lists(calls).map((list) => this.#sendList(name, list, deadline)));
-    return replies.flat();
+    const waiting: Waiting[] = [];
+    const answers = calls.map(
+      ({ redisKey, args, effects = NO_EFFECTS }) =>
+        new Promise<Answer<N>>((resolve) => {
+          waiting.push({ redisKey, args, effects, deadline, answer: (answer) => resolve(answer as Answer<N>) });
+        }),
+    );
+    this.connection.together(() => this.#sendAll(name, waiting));
+    return Promise.all(answers);
   }
 
   /** `redisTimeout` from now, on the monotonic clock. */
@@ -102,98 +125,119 @@ export class Scripts {
     return monotonicMs() + this.redisTimeoutMs;
   }
 
-  /** Waits for no time: the calls that the same tick makes are sent together at its end. */
-  #enqueue<N extends ScriptName>(name: N, call: ScriptCall<N>, deadline: number): Promise<Answer<N>> {
-    return new Promise((resolve) => {
-      const queued = { call, deadline, answer: resolve } as unknown as Queued;
-      const queue = this.#queues.get(name);
-      if (queue) {
-        queue.push(queued);
-        return;
-      }
-      this.#queues.set(name, [queued]);
-      queueMicrotask(() => void this.#flush(name));
+  /** Waits for no time: the calls that the same tick makes are sent together at its end (docs/adr/0009). */
+  #enqueue(name: ScriptName, waiting: Waiting): void {
+    if (this.#queues.size === 0) queueMicrotask(() => this.#flush());
+    const queue = this.#queues.get(name);
+    if (queue) queue.push(waiting);
+    else this.#queues.set(name, [waiting]);
+  }
+
+  #flush(): void {
+    const queues = this.#queues;
+    this.#queues = new Map();
+    this.connection.together(() => {
+      for (const [name, queue] of queues) this.#sendAll(name, queue);
     });
   }
 
-  async #flush(name: ScriptName): Promise<void> {
-    const queue = this.#queues.get(name) as Queued[];
-    this.#queues.delete(name);
-    // The nearest deadline holds for all: a call that has longer asks again.
-    const deadline = Math.min(...queue.map((queued) => queued.deadline));
-    const answers = await this.callMany(
-      name,
-      queue.map(({ call }) => call),
-      deadline,
-    );
-    queue.forEach(({ answer }, index) => {
-      answer(answers[index] as Answer<ScriptName>);
-    });
-  }
-
-  /**
-   * The calls in their order, cut into lists. In Cluster each key goes by itself, since a list may hold one slot only.
-   */
-  #lists<N extends ScriptName>(calls: readonly ScriptCall<N>[]): ScriptCall<N>[][] {
-    const lists: ScriptCall<N>[][] = [];
-    let room = 0;
-    let bytes = 0;
-    for (const call of calls) {
-      const size = bytesOf(call);
-      const alone = this.connection.isCluster || call.effects?.alone === true;
-      if (room === 0 || alone || bytes + size > LARGEST_LIST_BYTES) {
-        lists.push([]);
-        room = alone ? 1 : LONGEST_LIST;
-        bytes = 0;
-      }
-      lists.at(-1)?.push(call);
-      room -= 1;
-      bytes += size;
+  #sendAll(name: ScriptName, calls: readonly Waiting[]): void {
+    for (const list of this.connection.isCluster ? listsBySlot(calls, this.connection.keyPrefix) : listsOf(calls)) {
+      void this.#send(name, list);
     }
-    return lists;
   }
 
-  async #sendList<N extends ScriptName>(name: N, list: ScriptCall<N>[], deadline: number): Promise<Answer<N>[]> {
-    const replies = await this.#send(name, list, deadline);
-    const whole = replies.every((reply) => reply instanceof ExchangeError && reply.ofWholeList && !reply.passes);
-    if (!whole || list.length === 1) return replies;
-    return (await Promise.all(list.map((call) => this.#send(name, [call], deadline)))).flat();
-  }
-
-  /** An answer or a failure for each call. */
-  async #send<N extends ScriptName>(name: N, list: readonly ScriptCall<N>[], deadline: number): Promise<Answer<N>[]> {
+  /** Each call gets its answer, or why there is none. */
+  async #send(name: ScriptName, list: readonly Waiting[]): Promise<void> {
     const script = SCRIPTS[name];
-    const names = script.args as readonly (keyof ScriptArgs<N>)[];
     const keys: (string | Buffer)[] = [];
     const args: (string | number | Buffer)[] = [];
-    for (const { redisKey, args: own, effects = NO_EFFECTS } of list) {
-      keys.push(redisKey);
-      for (const arg of names) args.push(own[arg]);
+    let deadline = Number.POSITIVE_INFINITY;
+    for (const call of list) {
+      keys.push(call.redisKey);
+      for (const arg of script.args) args.push(call.args[arg] as string | number | Buffer);
+      // The nearest deadline holds for all: a call that has longer asks again.
+      deadline = Math.min(deadline, call.deadline);
       if (!script.effects) continue;
-      for (const key of effects.keys) keys.push(key);
-      args.push(effects.plan, effects.words.length);
-      for (const word of effects.words) args.push(word);
+      const { keys: own, plan, words } = call.effects;
+      args.push(plan, words.length);
+      for (const key of own) keys.push(key);
+      for (const word of words) args.push(word);
     }
+    let answer: ScriptAnswer;
     try {
-      const { entries, steady, sentAt } = await this.connection.run(script, keys, args, deadline);
-      return entries.map(([status, ...fields]) => {
-        const word = String(status) as Statuses[N];
-        if (word !== 'refused') return { status: word as Exclude<Statuses[N], 'refused'>, fields, steady, sentAt };
-        const code = String(fields[0]);
-        return new ExchangeError(steady ? 'refused' : 'unknown', code, `Redis answered ${code}`, { sentAt });
-      });
+      answer = await this.connection.run(script, keys, args, deadline, list.length > 1);
     } catch (error) {
-      if (!(error instanceof ExchangeError)) throw error;
-      return list.map(() => error);
+      const failure = error as ExchangeError;
+      if (list.length > 1 && failure.ofWholeList && failure.splits) this.#sendSingly(name, list);
+      else for (const call of list) call.answer(failure);
+      return;
     }
+    const { entries, steady, sentAt } = answer;
+    const large: Waiting[] = [];
+    list.forEach((call, index) => {
+      const entry = entries[index] as (Buffer | number)[];
+      const word = (entry[0] as Buffer).toString('latin1');
+      if (word === 'large') large.push(call);
+      else if (word === 'refused') {
+        const code = String(entry[1]);
+        const failure = steady ? 'refused' : 'unknown';
+        call.answer(new ExchangeError(failure, code, `Redis answered ${code}`, { sentAt }));
+      } else {
+        call.answer({ status: word as ScriptReply<ScriptName>['status'], fields: entry.slice(1), steady, sentAt });
+      }
+    });
+    if (large.length > 0) this.#sendSingly(name, large);
+  }
+
+  #sendSingly(name: ScriptName, calls: readonly Waiting[]): void {
+    this.connection.together(() => {
+      for (const call of calls) void this.#send(name, [call]);
+    });
   }
 }
 
-/** What a call brings to its list, nearly. */
-function bytesOf<N extends ScriptName>({ args, effects = NO_EFFECTS }: ScriptCall<N>): number {
+/** The calls in their order, cut into lists. */
+function listsOf(calls: readonly Waiting[]): Waiting[][] {
+  const lists: Waiting[][] = [];
+  let list: Waiting[] = [];
   let bytes = 0;
-  for (const value of [...Object.values<string | number | Buffer>(args), ...effects.words]) {
-    bytes += typeof value === 'number' ? 8 : 8 + value.length;
+  let full = true;
+  for (const call of calls) {
+    const size = bytesOf(call);
+    if (full || call.effects.alone || bytes + size > LARGEST_LIST_BYTES) {
+      list = [];
+      lists.push(list);
+      bytes = 0;
+    }
+    list.push(call);
+    bytes += size;
+    full = call.effects.alone || list.length === LONGEST_LIST;
   }
+  return lists;
+}
+
+/** In Cluster a list may hold one slot only. */
+function listsBySlot(calls: readonly Waiting[], keyPrefix: string): Waiting[][] {
+  const slots = new Map<number, Waiting[]>();
+  for (const call of calls) {
+    const slot = calculateSlot(keyPrefix + call.redisKey);
+    const inSlot = slots.get(slot);
+    if (inSlot) inSlot.push(call);
+    else slots.set(slot, [call]);
+  }
+  return [...slots.values()].flatMap(listsOf);
+}
+
+/** What a call brings to its list, nearly. */
+function bytesOf({ redisKey, args, effects }: Waiting): number {
+  let bytes = 8 + redisKey.length;
+  for (const name in args) bytes += sizeOf(args[name] as string | number | Buffer);
+  for (const key of effects.keys) bytes += sizeOf(key);
+  for (const word of effects.words) bytes += sizeOf(word);
   return bytes;
+}
+
+function sizeOf(value: string | number | Buffer): number {
+  return typeof value === 'number' ? 8 : 8 + value.length;
 }
