@@ -197,24 +197,27 @@ export class Scripts {
   }
 }
 
-/** The calls in their order, cut into lists. */
+/** The calls in their order, cut into lists; behind them those that may be slow, each alone, so that the others wait for none. */
 function listsOf(calls: readonly Waiting[]): Waiting[][] {
   const lists: Waiting[][] = [];
+  const slow: Waiting[][] = [];
   let list: Waiting[] = [];
   let bytes = 0;
-  let full = true;
   for (const call of calls) {
+    if (call.effects.alone) {
+      slow.push([call]);
+      continue;
+    }
     const size = bytesOf(call);
-    if (full || call.effects.alone || bytes + size > LARGEST_LIST_BYTES) {
+    if (lists.length === 0 || list.length === LONGEST_LIST || bytes + size > LARGEST_LIST_BYTES) {
       list = [];
       lists.push(list);
       bytes = 0;
     }
     list.push(call);
     bytes += size;
-    full = call.effects.alone || list.length === LONGEST_LIST;
   }
-  return lists;
+  return [...lists, ...slow];
 }
 
 /** In Cluster a list may hold one slot only. */

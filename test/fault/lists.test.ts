@@ -4,22 +4,19 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { Connection, ExchangeError } from '../../src/redis/connection.js';
 import { type ScriptCall, type ScriptReply, Scripts } from '../../src/redis/scripts.js';
 import { newToken } from '../../src/token.js';
-import { connect, freshNamespace, heldHandler, holdByScript, makeDedup, ownServer, until } from '../support/index.js';
+import {
+  connect,
+  freshNamespace,
+  heldHandler,
+  holdByScript,
+  makeDedup,
+  ownServer,
+  sizesOn,
+  until,
+} from '../support/index.js';
 import { type Fate, FaultProxy } from '../support/proxy.js';
 
 const TERMS = { lease_ms: 60_000, ttl_ms: 120_000 };
-
-/** How many keys each script had that was sent on this connection. */
-function sizesOn(redis: Redis): number[] {
-  const sizes: number[] = [];
-  const scripting = redis as unknown as { evalshaBuffer: (...args: unknown[]) => Promise<unknown> };
-  const send = scripting.evalshaBuffer.bind(redis);
-  scripting.evalshaBuffer = (...args) => {
-    sizes.push(Number(args[1]));
-    return send(...args);
-  };
-  return sizes;
-}
 
 /** Renewals of attempts that have just claimed these keys. */
 async function claimAll(redis: Redis, keys: string[]): Promise<ScriptCall<'renew'>[]> {

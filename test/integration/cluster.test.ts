@@ -1,7 +1,8 @@
 /** Effects in a Cluster of three primaries: they land in their record's slot, and nothing crosses slots. */
+import { Socket } from 'node:net';
 import calculateSlot from 'cluster-key-slot';
 import { Cluster } from 'ioredis';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { Effects } from '../../src/index.js';
 import { expectCode, expectRanOnce, freshNamespace, heldHandler, makeDedup, until } from '../support/index.js';
 import { type RedisCluster, startCluster } from '../support/redis/cluster.js';
@@ -12,8 +13,8 @@ beforeAll(async () => {
 });
 afterAll(() => servers.stop());
 
-function connectCluster(keyPrefix = ''): Cluster {
-  const cluster = new Cluster(servers.nodes, { keyPrefix });
+function connectCluster(keyPrefix = '', options: ConstructorParameters<typeof Cluster>[1] = {}): Cluster {
+  const cluster = new Cluster(servers.nodes, { keyPrefix, ...options });
   cluster.on('error', () => {});
   onTestFinished(() => cluster.disconnect());
   return cluster;
@@ -142,6 +143,99 @@ describe.each(['', 'app:', '{app}:'])('with keyPrefix `%s`,', (keyPrefix) => {
   });
 });
 
+/** How many script calls the servers have run, and with how many keys, since they were last asked. */
+async function scriptCalls(cluster: Cluster): Promise<number[]> {
+  return Promise.all(
+    cluster.nodes('master').map(async (node) => {
+      const calls = /cmdstat_evalsha:calls=(\d+)/.exec(await node.info('commandstats'))?.[1];
+      await node.config('RESETSTAT');
+      return Number(calls ?? 0);
+    }),
+  );
+}
+
+const sum = (numbers: readonly number[]) => numbers.reduce((all, number) => all + number, 0);
+const FORTY = Array.from({ length: 40 }, (_, index) => `k${index}`);
+
+describe.each<[string, ConstructorParameters<typeof Cluster>[1]]>([
+  ['', {}],
+  [', with a keyPrefix', { keyPrefix: 'app:' }],
+  [', with a keyPrefix of the servers', { redisOptions: { keyPrefix: 'app:' } }],
+])('calls of one tick%s', (_what, options) => {
+  test('on keys of one slot are one list', async () => {
+    const cluster = connectCluster('', options);
+    const dedup = makeDedup({}, cluster).with({ slot: 'one' });
+    await dedup.once('warm', () => 1);
+    await scriptCalls(cluster);
+    const spec = { key: (key: string) => key, handler: (key: string) => key };
+    expect(new Set((await dedup.onceMany(FORTY, spec)).map(({ status }) => status))).toEqual(new Set(['executed']));
+    expect(sum(await scriptCalls(cluster))).toBe(2);
+    expect(new Set((await dedup.onceMany(FORTY, spec)).map(({ status }) => status))).toEqual(new Set(['replayed']));
+    expect(sum(await scriptCalls(cluster))).toBe(1);
+  });
+});
+
+test('calls of one tick on keys of many slots are one call each, in one write a server', async () => {
+  const cluster = connectCluster();
+  const dedup = makeDedup({}, cluster);
+  const call = () => Promise.all(FORTY.map((key) => dedup.once(key, () => key)));
+  await call();
+  await scriptCalls(cluster);
+  const ports = new Set(servers.nodes.map(({ port }) => port));
+  const writes: number[] = [];
+  const raw = Socket.prototype as unknown as Record<'_write' | '_writev', (...args: unknown[]) => unknown>;
+  for (const name of ['_write', '_writev'] as const) {
+    const write = raw[name];
+    const spy = vi.spyOn(raw, name).mockImplementation(function (this: unknown, ...args: unknown[]) {
+      const { remotePort } = this as Socket;
+      if (ports.has(remotePort as number)) writes.push(remotePort as number);
+      return write.apply(this, args);
+    });
+    onTestFinished(() => spy.mockRestore());
+  }
+  expect(await call()).toEqual(FORTY);
+  expect(writes.sort()).toEqual([...ports].sort());
+  expect(sum(await scriptCalls(cluster))).toBe(FORTY.length);
+});
+
+test('a client that pipelines by itself runs calls of many slots, once each', async () => {
+  const dedup = makeDedup({}, connectCluster('', { enableAutoPipelining: true }));
+  let runs = 0;
+  for (const round of [1, 2]) {
+    const call = (key: string) => dedup.once(key, () => ++runs);
+    await Promise.all(FORTY.map(call));
+    expect([round, runs]).toEqual([round, FORTY.length]);
+  }
+});
+
+test('a list whose slot is being moved is split at once: what is there is answered, what is not is claimed where it goes', async () => {
+  const namespace = freshNamespace();
+  const cluster = connectCluster('', { retryDelayOnTryAgain: 60_000 });
+  const dedup = makeDedup({ namespace }, cluster).with({ slot: 'split' });
+  await dedup.once('there', () => 'before');
+  const slot = String(calculateSlot('split'));
+  const owners = await Promise.all(
+    cluster.nodes('master').map(async (node) => ({
+      node,
+      id: String(await node.call('CLUSTER', 'MYID')),
+      isOwner: (await node.call('CLUSTER', 'COUNTKEYSINSLOT', slot)) === 1,
+    })),
+  );
+  const [source, target] = [owners.find(({ isOwner }) => isOwner), owners.find(({ isOwner }) => !isOwner)];
+  await target?.node.call('CLUSTER', 'SETSLOT', slot, 'IMPORTING', String(source?.id));
+  await source?.node.call('CLUSTER', 'SETSLOT', slot, 'MIGRATING', String(target?.id));
+  onTestFinished(async () => {
+    for (const { node } of owners) await node.call('CLUSTER', 'SETSLOT', slot, 'STABLE');
+  });
+  await source?.node.config('RESETSTAT');
+  const outcomes = await dedup.onceMany(['there', 'new'], { key: (key) => key, handler: () => 'now' });
+  expect(outcomes).toMatchObject([
+    { status: 'replayed', value: 'before' },
+    { status: 'executed', value: 'now' },
+  ]);
+  expect(String(await source?.node.info('errorstats'))).toContain('errorstat_TRYAGAIN:count=1');
+});
+
 test('a list that removes a key and makes it again waits while its slot is moved, and no half of it is made', async () => {
   const namespace = freshNamespace();
   const cluster = connectCluster();
@@ -159,6 +253,7 @@ test('a list that removes a key and makes it again waits while its slot is moved
   const source = owners.find(({ isOwner }) => isOwner);
   const target = owners.find(({ isOwner }) => !isOwner);
   const setSlot = (...args: string[]) => source?.node.call('CLUSTER', 'SETSLOT', number, ...args);
+  await source?.node.config('RESETSTAT');
   const call = dedup.once(
     'k',
     async ({ tx }) => {

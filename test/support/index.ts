@@ -57,6 +57,18 @@ export function makeDedup(options: DedupOptions = {}, redis: Redis | Cluster = c
   return dedup as Dedup;
 }
 
+/** How many keys each script call had that was sent on this connection. */
+export function sizesOn(redis: Redis): number[] {
+  const sizes: number[] = [];
+  const scripting = redis as unknown as { evalshaBuffer: (...args: unknown[]) => Promise<unknown> };
+  const send = scripting.evalshaBuffer.bind(redis);
+  scripting.evalshaBuffer = (...args) => {
+    sizes.push(Number(args[1]));
+    return send(...args);
+  };
+  return sizes;
+}
+
 /** A promise to settle by hand: holds a handler where the test wants it. */
 export interface Gate<T = void> {
   readonly opened: Promise<T>;
