@@ -168,11 +168,11 @@ export class Connection {
     const { epoch } = this;
     const sentAt = monotonicMs();
     const steady = () => !this.isCluster && this.epoch === epoch;
-    const node = many && this.isCluster ? this.#serverOf(keys[0] as string) : undefined;
-    const redis = (node ?? this.redis) as unknown as Scripting;
-    // Nested, as ioredis takes them: a call's arguments proper are limited by the stack.
-    const rest = [keys.length, node ? this.#prefixedFor(node, keys) : keys, args] as const;
     try {
+      const node = many && this.isCluster ? this.#serverOf(keys[0] as string) : undefined;
+      const redis = (node ?? this.redis) as unknown as Scripting;
+      // Nested, as ioredis takes them: a call's arguments proper are limited by the stack.
+      const rest = [keys.length, node ? this.#prefixedFor(node, keys) : keys, args] as const;
       try {
         const reply = await withDeadline(redis.evalshaBuffer(script.sha1, ...rest), deadline);
         return { entries: reply as (Buffer | number)[][], steady: steady(), sentAt };

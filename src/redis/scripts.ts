@@ -53,7 +53,9 @@ const LARGEST_LIST_BYTES = 256 * 1024;
 const PAUSE_MS = 20;
 
 export class Scripts {
-  /** Calls of this tick, by script. */
+  /** Lists that have no answer yet. */
+  #inFlight = 0;
+  /** Calls that are about to be sent, by script. */
   #queues = new Map<ScriptName, Waiting[]>();
 
   constructor(
@@ -125,9 +127,15 @@ export class Scripts {
     return monotonicMs() + this.redisTimeoutMs;
   }
 
-  /** Waits for no time: the calls that the same tick makes are sent together at its end (docs/adr/0009). */
+  /**
+   * Waits for no time: where nothing is in flight a call leaves as soon as the code that made it has run, else at the end
+   * of this turn of the event loop, with all that it makes (docs/adr/0009).
+   */
   #enqueue(name: ScriptName, waiting: Waiting): void {
-    if (this.#queues.size === 0) queueMicrotask(() => this.#flush());
+    if (this.#queues.size === 0) {
+      if (this.#inFlight === 0) queueMicrotask(() => this.#flush());
+      else setImmediate(() => this.#flush());
+    }
     const queue = this.#queues.get(name);
     if (queue) queue.push(waiting);
     else this.#queues.set(name, [waiting]);
@@ -165,6 +173,7 @@ export class Scripts {
       for (const word of words) args.push(word);
     }
     let answer: ScriptAnswer;
+    this.#inFlight += 1;
     try {
       answer = await this.connection.run(script, keys, args, deadline, list.length > 1);
     } catch (error) {
@@ -172,6 +181,8 @@ export class Scripts {
       if (list.length > 1 && failure.ofWholeList && failure.splits) this.#sendSingly(name, list);
       else for (const call of list) call.answer(failure);
       return;
+    } finally {
+      this.#inFlight -= 1;
     }
     const { entries, steady, sentAt } = answer;
     const large: Waiting[] = [];
