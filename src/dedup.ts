@@ -107,7 +107,8 @@ export class Dedup<out C extends Codec = JsonCodec> {
     handler: Handler<T>,
     options?: OnceOptions<K>,
   ): Promise<Stored<T, CodecOf<K, C>>> {
-    return (await this.run(key, handler, options)).value;
+    const settings = readOnceOptions(options, this.#view.settings);
+    return (await this.#run(key, handler, settings)).value as Stored<T, CodecOf<K, C>>;
   }
 
   /** As `once`, and tells how the call came to its value. */
@@ -289,19 +290,19 @@ export class Dedup<out C extends Codec = JsonCodec> {
     };
   }
 
-  async #run(key: string, handler: Handler<unknown>, settings: CallSettings): Promise<Outcome<unknown>> {
+  /** Throws at once what is wrong with the call: no promise is made on the way that tells nothing new. */
+  #run(key: string, handler: Handler<unknown>, settings: CallSettings): Promise<Outcome<unknown>> {
     checkHandler(handler, key);
-    return runOnce(this.#view.parts, { ...this.#callOf(key, settings), handler });
-  }
-
-  async #apply(key: string, write: (tx: Effects) => void, settings: CallSettings): Promise<Applied> {
-    checkHandler(write, key);
-    return runApply(this.#view.parts, { ...this.#callOf(key, settings), write });
-  }
-
-  #callOf(key: string, settings: CallSettings) {
     const { redisKey } = this.#subject(key, settings.slot);
-    return { key, redisKey, fingerprint: fingerprintOf(settings.fingerprint, key), settings };
+    const fingerprint = fingerprintOf(settings.fingerprint, key);
+    return runOnce(this.#view.parts, { key, redisKey, fingerprint, settings, handler });
+  }
+
+  #apply(key: string, write: (tx: Effects) => void, settings: CallSettings): Promise<Applied> {
+    checkHandler(write, key);
+    const { redisKey } = this.#subject(key, settings.slot);
+    const fingerprint = fingerprintOf(settings.fingerprint, key);
+    return runApply(this.#view.parts, { key, redisKey, fingerprint, settings, write });
   }
 
   #makeView<K extends Codec>(view: View): Dedup<K> {

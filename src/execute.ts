@@ -4,15 +4,7 @@ import { monotonicMs } from './clock.js';
 import { refusalError } from './effects/refusal.js';
 import { ClosedError, CodecError, LeaseLostError, ResultTooLargeError } from './errors.js';
 import { writeFailure } from './failure.js';
-import {
-  type Commitment,
-  commit,
-  notCommitted,
-  type Refusal,
-  type Settlement,
-  settle,
-  untilAnswered,
-} from './finish.js';
+import { commit, notCommitted, type Refusal, type Settlement, settle, untilAnswered } from './finish.js';
 import { given } from './given.js';
 import type { Call } from './once.js';
 import type { ErrorPolicy } from './options.js';
@@ -37,6 +29,7 @@ export async function execute(
   const { key, redisKey, settings } = call;
   const { signal } = settings;
   const unlisten = onAbort(signal, (reason) => attempt.interrupt(reason));
+  let committing = false;
   parts.begin(attempt);
   try {
     if (signal?.aborted || parts.closing.aborted) {
@@ -56,7 +49,10 @@ export async function execute(
         await (ran ? release(parts, attempt, 'failed') : endFailed(parts, call, attempt, error, tell));
         throw error;
       }
-      const refusal = await commitResult(parts, call, attempt, { result, effects: run.effects, run: number });
+      committing = true;
+      const commitment = { retentionMs: settings.retentionMs, result, effects: run.effects, run: number };
+      const refusal = await commit(parts, attempt.terms, commitment);
+      committing = false;
       if (refusal) {
         // The same claim: no other attempt comes between, and an earlier run's commit can no longer be applied.
         if (refusal.reason === null && number < settings.conflictRetries && !attempt.isToEnd) continue;
@@ -65,25 +61,13 @@ export async function execute(
       tell({ status: 'completed', attempt: attempt.terms.attempt, result });
       return result;
     }
+  } catch (error) {
+    if (committing && error instanceof LeaseLostError) attempt.lease.lose('taken_over');
+    throw error;
   } finally {
     parts.end(attempt);
     unlisten();
     parts.hints.wake(redisKey);
-  }
-}
-
-/** @returns why nothing was applied, see `commit` */
-async function commitResult(
-  parts: Parts,
-  { settings }: Call,
-  attempt: Attempt,
-  commitment: Omit<Commitment, 'retentionMs'>,
-): Promise<Refusal | undefined> {
-  try {
-    return await commit(parts, attempt.terms, { ...commitment, retentionMs: settings.retentionMs });
-  } catch (error) {
-    if (error instanceof LeaseLostError) attempt.lease.lose('taken_over');
-    throw error;
   }
 }
 

@@ -40,16 +40,16 @@ export function waitMsOf({ leaseMs, waitTimeoutMs = leaseMs + WAIT_BEYOND_LEASE_
   return waitTimeoutMs;
 }
 
-/** Runs the handler once per key, or tells what another call came to. */
-export async function runOnce(parts: Parts, call: Call): Promise<Outcome<unknown>> {
+/**
+ * Runs the handler once per key, or tells what another call came to.
+ *
+ * @throws at once InProgressError for a call from inside the key's own handler, the signal's reason, ClosedError
+ */
+export function runOnce(parts: Parts, call: Call): Promise<Outcome<unknown>> {
   parts.refuseReentry(call.key, call.redisKey);
   call.settings.signal?.throwIfAborted();
   parts.enter(call.key);
-  try {
-    return await new Life(parts, call).live();
-  } finally {
-    parts.leave();
-  }
+  return new Life(parts, call).live();
 }
 
 class Life {
@@ -64,32 +64,27 @@ class Life {
     private readonly call: Call,
   ) {}
 
+  /** Of few promises on purpose: each layer of them costs a call about a tenth of its time. */
   async live(): Promise<Outcome<unknown>> {
+    const { parts } = this;
     const { settings, redisKey, fingerprint } = this.call;
+    // Callers with another fingerprint make a flight of their own: the record decides which of them is right.
+    const id = fingerprint.length === 0 ? redisKey : `${redisKey}\0${fingerprint.toString('latin1')}`;
+    let flight: Flight<Answer> | undefined;
     try {
-      // Callers with another fingerprint make a flight of their own: the record decides which of them is right.
-      const flightId = fingerprint.length === 0 ? redisKey : `${redisKey}\0${fingerprint.toString('latin1')}`;
-      const outcome = settings.onInProgress === 'throw' ? await this.#lead(undefined) : await this.#fly(flightId);
+      if (settings.onInProgress === 'wait') {
+        const ahead = parts.flights.get(id);
+        if (ahead) this.#answer = await this.#follow(ahead);
+        if (!this.#answer) flight = ahead ?? parts.flights.open(id);
+      }
+      const outcome = this.#answer ? undefined : await this.#lead(flight);
+      if (flight) parts.flights.close(id, flight, this.#answer);
+      flight = undefined;
       return outcome ?? (await this.#replay(this.#answer as Answer));
     } finally {
+      if (flight) parts.flights.close(id, flight, this.#answer);
       this.#endWait();
-    }
-  }
-
-  /** What this call came to, or nothing where the key's answer is known. */
-  async #fly(id: string): Promise<Outcome<unknown> | undefined> {
-    const { flights } = this.parts;
-    let flight = flights.get(id);
-    if (flight) {
-      this.#answer = await this.#follow(flight);
-      if (this.#answer) return undefined;
-    } else {
-      flight = flights.open(id);
-    }
-    try {
-      return await this.#lead(flight);
-    } finally {
-      flights.close(id, flight, this.#answer);
+      parts.leave();
     }
   }
 
@@ -129,11 +124,16 @@ class Life {
       }
       const { status, fields } = reply;
       switch (status) {
-        case 'owned':
+        case 'owned': {
           if (String(fields[3]) === 'lapsed') {
             parts.events.emit('takenOver', parts.subject(call), { attempt: Number(fields[0]) });
           }
-          return await this.#execute(ownerTerms(call, token, reply), flight);
+          const attempt = this.#begin(ownerTerms(call, token, reply), flight);
+          const result = await execute(parts, call, attempt, (answer) => {
+            this.#answer = answer;
+          });
+          return this.#executed(attempt, result);
+        }
         case 'completed':
           this.#answer = { status, attempt: Number(fields[0]), result: fields[1] as Buffer };
           return undefined;
@@ -196,19 +196,21 @@ class Life {
     this.parts.events.emit('waited', this.parts.subject(this.call), { waitedMs: this.#waitedMs });
   }
 
-  async #execute(terms: AttemptTerms, flight: Flight<Answer> | undefined): Promise<Outcome<unknown>> {
-    const { parts, call } = this;
+  #begin(terms: AttemptTerms, flight: Flight<Answer> | undefined): Attempt {
     this.#endWait();
-    const attempt = new Attempt(terms, parts.leaseLost);
+    const attempt = new Attempt(terms, this.parts.leaseLost);
     if (flight) flight.retryAt = () => monotonicMs() + attempt.lease.remainingMs;
-    const result = await execute(parts, call, attempt, (answer) => {
-      this.#answer = answer;
-    });
+    return attempt;
+  }
+
+  #executed(attempt: Attempt, result: Buffer): Outcome<unknown> {
+    const { parts, call } = this;
     const waitedMs = this.#waitedMs;
+    const number = attempt.terms.attempt;
     if (parts.events.areHeard('executed')) {
-      parts.events.emit('executed', parts.subject(call), { attempt: terms.attempt, waitedMs, ranMs: attempt.ranMs });
+      parts.events.emit('executed', parts.subject(call), { attempt: number, waitedMs, ranMs: attempt.ranMs });
     }
-    return { status: 'executed', value: decodeResult(call, result), attempt: terms.attempt, waitedMs };
+    return { status: 'executed', value: decodeResult(call, result), attempt: number, waitedMs };
   }
 
   /** What an answer is to this call. */

@@ -112,8 +112,21 @@ local function refusal_of(effect, list)
   return not allowed and "no_permission" or nil
 end
 
+-- Commands that fail as a whole, or not at all: the one write of an entry need not be foreseen, if it is one of these.
+local WHOLE = {
+  INCR = true,
+  INCRBY = true,
+  DECR = true,
+  DECRBY = true,
+  HSET = true,
+  HINCRBY = true,
+  SADD = true,
+  LPUSH = true,
+  RPUSH = true,
+}
+
 -- The number of the first effect that could not be made, and why; nil where all can.
-local function find_rejected(list)
+local function check_effects(list)
   local data = {}
   for index, effect in ipairs(list) do
     local reason = effect.is_write and (refusal_of(effect, list) or follow(data, list, effect))
@@ -122,6 +135,14 @@ local function find_rejected(list)
     end
   end
   return nil
+end
+
+-- The same, where a write that fails would leave others made.
+local function find_rejected(list)
+  if #list == 1 and WHOLE[list[1].name] then
+    return nil
+  end
+  return check_effects(list)
 end
 
 -- A reply in RESP 2. No command here answers with an array.
@@ -139,9 +160,15 @@ local function encode_reply(reply)
   return "+" .. reply.ok .. "\r\n"
 end
 
+-- Below this Lua prints all digits of a number by itself, and faster.
+local SHORT_NUMBER = 1e14
+
 -- A reply, encoded. An integer past 2^53 has lost digits: the value is read back.
 local function encode_exactly(reply, effect)
   local data_key = effect.key
+  if type(reply) == "number" and math.abs(reply) < SHORT_NUMBER then
+    return ":" .. reply .. "\r\n"
+  end
   if type(reply) ~= "number" or math.abs(reply) < 2 ^ 53 then
     return encode_reply(reply)
   end
@@ -159,7 +186,9 @@ local function write_effects(list)
     if effect.is_write then
       local ran, reply = pcall(redis.call, command_of(effect, list))
       if not ran then
-        return string.format("%.0f", index), error_code(reply), written, ""
+        -- Why, in the words of the check, which a lone write was spared.
+        local _, reason = check_effects(list)
+        return string.format("%.0f", index), reason or error_code(reply), written, ""
       end
       written = true
       if not effect.is_condition then

@@ -13,6 +13,9 @@ local SHORT_INTEGER = 15
 
 -- As Redis reads one: no sign but a minus, no leading zeros, no "-0".
 local function is_int64(text)
+  if #text <= SHORT_INTEGER and string.find(text, "^%-?[1-9]%d*$") then
+    return true
+  end
   local sign, digits = string.match(text, "^(%-?)([1-9]%d*)$")
   if not digits then
     return text == "0"

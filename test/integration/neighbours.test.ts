@@ -6,15 +6,17 @@ import type { Effects } from '../../src/index.js';
 import { Connection, ExchangeError } from '../../src/redis/connection.js';
 import { type EffectList, NO_EFFECTS, Scripts } from '../../src/redis/scripts.js';
 import { newToken } from '../../src/token.js';
-import { connect, freshNamespace, makeDedup, sizesOn } from '../support/index.js';
+import { connect, freshNamespace, makeDedup, ownServer, sizesOn } from '../support/index.js';
 
 const KEYS = ['a', 'b', 'c', 'd', 'e'];
 const MIB = 1024 * 1024;
 
 /** A Dedup whose scripts are cached, and how many keys each of its script calls has from now on. */
-async function warm(): Promise<{ dedup: ReturnType<typeof makeDedup>; redis: Redis; sizes: number[]; data: string }> {
+async function warm(
+  url?: string,
+): Promise<{ dedup: ReturnType<typeof makeDedup>; redis: Redis; sizes: number[]; data: string }> {
   const namespace = freshNamespace();
-  const redis = connect();
+  const redis = connect({}, url);
   const dedup = makeDedup({ namespace }, redis);
   const data = `${namespace}-data`;
   await dedup.once('warm', ({ tx }) => void tx.incr(`${data}-warm`));
@@ -93,16 +95,18 @@ test('a result of 1 MB in a list of replays neither fails nor holds up another, 
   expect(sizes).toEqual([5, 1, 1, 1]);
 });
 
-test('no list of long results is answered with more than some 256 KB beyond its first', async () => {
-  const { dedup, sizes } = await warm();
+test('no list of long results is answered with more than some 256 KB beyond its first, nor are more of them read', async () => {
+  const { dedup, redis, sizes } = await warm((await ownServer()).url);
   const keys = Array.from({ length: 40 }, (_, index) => `k${index}`);
   const resultOf = (key: string) => key.padEnd(20_000, 'x');
   const call = () => dedup.onceMany(keys, { key: (key) => key, handler: resultOf });
   await call();
   sizes.length = 0;
+  await redis.config('RESETSTAT');
   expect(await call()).toMatchObject(keys.map((key) => ({ status: 'replayed', value: resultOf(key) })));
-  // 13 results of 20,002 bytes fit.
+  // 13 results of 20,002 bytes fit. One is read in vain.
   expect(sizes).toEqual([40, ...Array.from({ length: 27 }, () => 1)]);
+  expect(await redis.info('commandstats')).toContain(`cmdstat_get:calls=${14 + 27},`);
 });
 
 test('a command that may be slow travels behind the list of its tick, alone', async () => {
