@@ -24,26 +24,26 @@ end
 -- The answers of a list, and what their bytes come to: those of an entry are its third word, if it has any.
 local replies, reply_bytes = {}, 0
 
-local function answer(entry, ...)
-  local index = #replies + 1
-  if reply_bytes > LARGEST_REPLY_BYTES then
-    replies[index] = { "large" }
+local function keep(index, ran, reply)
+  if not ran then
+    replies[index] = { "refused", error_code(reply) }
     return
   end
-  local ran, reply = pcall(entry, ...)
-  replies[index] = ran and reply or { "refused", error_code(reply) }
-  if ran and type(reply[3]) == "string" then
-    reply_bytes = reply_bytes + #reply[3]
-    if reply_bytes > LARGEST_REPLY_BYTES and index > 1 then
-      replies[index] = { "large" }
-    end
+  local bytes = reply[3]
+  if type(bytes) == "string" then
+    reply_bytes = reply_bytes + #bytes
   end
+  replies[index] = (index == 1 or reply_bytes <= LARGEST_REPLY_BYTES) and reply or { "large" }
 end
 
 local function each_entry(entry, width)
   for index = 1, #KEYS do
-    local first = (index - 1) * width + 1
-    answer(entry, KEYS[index], unpack(ARGV, first, first + width - 1))
+    if reply_bytes > LARGEST_REPLY_BYTES then
+      replies[index] = { "large" }
+    else
+      local first = (index - 1) * width + 1
+      keep(index, pcall(entry, KEYS[index], unpack(ARGV, first, first + width - 1)))
+    end
   end
   return replies
 end
@@ -59,8 +59,13 @@ local function each_entry_with_effects(entry, width)
     if words ~= "0" then
       effects = { key = key, plan = plan, first = last + 3, last = last + 2 + words }
     end
-    -- The effects go first: `unpack` gives all its values only in the last place.
-    answer(entry, KEYS[key], effects, unpack(ARGV, first, last))
+    local index = #replies + 1
+    if reply_bytes > LARGEST_REPLY_BYTES then
+      replies[index] = { "large" }
+    else
+      -- The effects go first: `unpack` gives all its values only in the last place.
+      keep(index, pcall(entry, KEYS[key], effects, unpack(ARGV, first, last)))
+    end
     key = key + 1 + #plan
     first = last + 3 + words
   end

@@ -38,6 +38,18 @@ describe('a server without memory', () => {
     return { redis, admin, dedup: makeDedup({ lease: '1s' }, redis), setFull };
   }
 
+  test('refuses an `apply` whose writes it would take by themselves, and makes none of them', async () => {
+    const { admin, dedup, setFull } = await stage();
+    await admin.hset('hash', 'field', 'value');
+    await setFull(true);
+    await expectCode(
+      dedup.apply('k', (tx) => void tx.hdel('hash', 'field')),
+      'STORE_UNAVAILABLE',
+    );
+    expect(await admin.hget('hash', 'field')).toBe('value');
+    expect(await admin.dbsize()).toBe(1);
+  });
+
   test('refuses new work: its handler does not run, nothing is written; what is completed is still replayed', async () => {
     const { admin, dedup, setFull } = await stage();
     const told = storeErrorsOf(dedup);

@@ -449,6 +449,32 @@ describe('the writes of a handler', () => {
   });
 });
 
+describe('a write that is the only one', () => {
+  test.each<[string, string, (tx: Effects, key: string) => unknown]>([
+    ['incr', 'wrong_type', (tx, key) => tx.incr(key)],
+    ['hset', 'wrong_type', (tx, key) => tx.hset(key, 'f', 1)],
+    ['sadd', 'wrong_type', (tx, key) => tx.sadd(key, 1)],
+    ['hincrby', 'not_an_integer', (tx, key) => tx.hincrby(`${key}-hash`, 'text', 1)],
+    ['decrby', 'out_of_range', (tx, key) => tx.decrby(`${key}-least`, 1)],
+  ])('%s is told to be %s as one of many is, and leaves nothing', async (_name, reason, write) => {
+    const { redis, dedup, at } = world();
+    const key = at('data');
+    await redis.rpush(key, 'element');
+    await redis.hset(`${key}-hash`, 'text', 'x');
+    await redis.set(`${key}-least`, '-9223372036854775808');
+    const dump = () => Promise.all([key, `${key}-hash`, `${key}-least`].map((name) => redis.dumpBuffer(name)));
+    const before = await dump();
+    const ways = [
+      () => dedup.apply('applied', (tx) => void write(tx, key)),
+      () => dedup.once('run', ({ tx }) => void write(tx, key)),
+      () => dedup.apply('many', (tx) => void write(tx.set(at('other'), 1), key)),
+    ];
+    for (const way of ways) expect(await expectCode(way(), 'EFFECT_REJECTED')).toMatchObject({ reason });
+    expect(await dump()).toEqual(before);
+    expect(await redis.exists(at('other'))).toBe(0);
+  });
+});
+
 describe('a condition', () => {
   test('version raises the version with the writes, from 1 where there was none', async () => {
     const { redis, dedup, at } = world();
