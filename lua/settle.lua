@@ -8,7 +8,7 @@ ARGV     per entry: token (16 bytes), fence (integer), born (integer), as ("rele
          attempt number is given back), ttl_ms (integer > 0), channel (for hints, or empty), failure (bytes, or empty)
 
 Returns  per entry: "done", attempt, result | "released" | "failed" | "broken" | "gone" | "lost"
-Writes   PEXPIRE first: memory never refuses the end of an attempt
+Writes   what memory refuses is written again after PEXPIRE, which it never refuses: the end of an attempt lands
 Resend   safe: a second copy finds its own token on the settled record and answers as the first
 ]]
 
