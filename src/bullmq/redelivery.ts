@@ -7,10 +7,13 @@ const STALLED_INTERVAL_MS = 30_000;
 const STALLED_COUNT = 1;
 /** The longest retention that there is. */
 const YEAR_MS = 365 * 24 * 3_600_000;
+/** They make more than a year of 1 ms. Beyond 1,023 they are `Infinity`, and 0 ms times that is no number. */
+const MOST_DOUBLINGS = 40;
 
 /**
  * In ms: a job of the same options that comes as late as it can, by its delay, the backoffs of all its attempts and its
- * stalls; or as long as a completed job of its id is kept, and may be retried, where that is longer. At most a year.
+ * stalls; or as long as a completed job of its id is kept, and may be retried, where that is longer. At most a year, and
+ * whole, which BullMQ's own times need not be.
  *
  * A custom backoff strategy is not known beforehand and counts as nothing, nor does a job that is kept without an age.
  */
@@ -20,7 +23,7 @@ export function redeliveryMs(job: Job): number {
   const stalls = worker.maxStalledCount ?? STALLED_COUNT;
   const stalled = stalls * ((worker.lockDuration ?? LOCK_MS) + (worker.stalledInterval ?? STALLED_INTERVAL_MS));
   const late = delay + backoffsMs(attempts, backoff) + stalled;
-  return Math.min(YEAR_MS, Math.max(late, keptMs(removeOnComplete ?? worker.removeOnComplete)));
+  return Math.ceil(Math.min(YEAR_MS, Math.max(late, keptMs(removeOnComplete ?? worker.removeOnComplete))));
 }
 
 /** The sum of the delays between all attempts, without jitter, which only makes them shorter. */
@@ -28,7 +31,7 @@ function backoffsMs(attempts: number, backoff: number | BackoffOptions | undefin
   const { type, delay = 0 } = typeof backoff === 'object' ? backoff : { type: 'fixed', delay: backoff };
   const retries = Math.max(0, attempts - 1);
   if (type === 'fixed') return retries * delay;
-  return type === 'exponential' ? (2 ** retries - 1) * delay : 0;
+  return type === 'exponential' ? (2 ** Math.min(retries, MOST_DOUBLINGS) - 1) * delay : 0;
 }
 
 function keptMs(keep: boolean | number | KeepJobs | undefined): number {
