@@ -98,7 +98,8 @@ export function onceProcessor<Data = unknown, Result = unknown, Name extends str
           } catch (error) {
             // The job is not done and has not failed: no attempt of the key's is counted.
             if (isMove(error)) stop.abort(error);
-            if (!context.signal.aborted || context.signal.reason !== error) thrown = { error };
+            if (isOf(context.signal, error)) throw context.signal.reason;
+            thrown = { error };
             throw error;
           }
         },
@@ -151,6 +152,11 @@ function retention(view: Dedup<Codec>, isGiven: boolean) {
 /** Told as BullMQ tells them, by name and message: there may be two copies of it. */
 function isMove(error: unknown): boolean {
   return error instanceof Error && (MOVES.includes(error.name) || error.message === RATE_LIMIT_ERROR);
+}
+
+/** Did the handler end by its signal? What Node's own functions throw is an AbortError, and the reason its cause. */
+function isOf({ aborted, reason }: AbortSignal, error: unknown): boolean {
+  return aborted && (error === reason || (error instanceof Error && error.cause === reason));
 }
 
 /** BullMQ takes a job's reason to be an Error; `cancelJob` gives a string. */

@@ -1,4 +1,5 @@
 /** `redis-once/bullmq` beside real BullMQ, 6 and 5. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { onceProcessor } from '../../src/bullmq/index.js';
 import type { DedupEvents, OnceContext } from '../../src/index.js';
@@ -266,10 +267,11 @@ describe.each(EACH_BULLMQ)('with %s', (_, bullmq) => {
     expect(await dedup.inspect('a')).toMatchObject({ state: 'released' });
   });
 
-  test.each([
-    ['commits and is refused', false],
-    ['throws the reason of its signal', true],
-  ])('a holder that lost its key and %s waits for the taker, and loses no attempt', async (_what, throws) => {
+  test.each<[what: string, ending: (signal: AbortSignal) => unknown]>([
+    ['commits and is refused', () => 'late'],
+    ['throws the reason of its signal', async (signal) => await until(() => signal.throwIfAborted())],
+    ['throws an AbortError of Node’s', (signal) => sleep(60_000, 'late', { signal })],
+  ])('a holder that lost its key and %s waits for the taker, and loses no attempt', async (_what, ending) => {
     const redis = connect();
     const dedup = makeDedup({ lease: '500ms' }, redis);
     const { queue, work, finished, look } = makeQueue(bullmq);
@@ -280,11 +282,7 @@ describe.each(EACH_BULLMQ)('with %s', (_, bullmq) => {
         async (_job: PaymentJob, { signal }) => {
           started.open();
           await taken.opened;
-          if (throws) {
-            await until(() => signal.aborted);
-            signal.throwIfAborted();
-          }
-          return 'late';
+          return ending(signal);
         },
         byOrder,
       ),
