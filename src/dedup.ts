@@ -285,8 +285,11 @@ export class Dedup<out C extends Codec = JsonCodec> {
       /** A view whose calls do so where Redis is not reached. */
       onStoreFailure: (onStoreFailure: DedupSettings['onStoreFailure']): Dedup<C> =>
         this.#makeView(new View(parts, prefix, { ...settings, onStoreFailure }, false)),
-      emit: <E extends KeyEventName>(event: E, key: string, details: KeyEventDetails<E>): void =>
-        parts.events.emit(event, parts.subject(this.#subject(key, undefined)), details),
+      emit: <E extends KeyEventName>(
+        event: E,
+        { key, slot }: { key: string; slot: string | undefined },
+        details: KeyEventDetails<E>,
+      ): void => parts.events.emit(event, parts.subject(this.#subject(key, slot)), details),
     };
   }
 

@@ -84,14 +84,14 @@ export function onceProcessor<Data = unknown, Result = unknown, Name extends str
   const retained = retention(view, rest.retention !== undefined);
 
   return async (job, token, signal) => {
+    const scoped = key ? view : view.scope(job.queueQualifiedName);
+    const place = { key: key ? key(job) : `${job.id}:${job.timestamp}`, slot: slot?.(job) };
     const stop = new AbortController();
     const unlisten = onAbort(signal, (reason) => stop.abort(asError(reason)));
-    const scoped = key ? view : view.scope(job.queueQualifiedName);
-    const name = key ? key(job) : `${job.id}:${job.timestamp}`;
     let thrown: { error: unknown } | undefined;
     try {
       return (await scoped.once(
-        name,
+        place.key,
         async (context) => {
           try {
             return await handler(job, context);
@@ -106,8 +106,8 @@ export function onceProcessor<Data = unknown, Result = unknown, Name extends str
         {
           signal: stop.signal,
           fingerprint: fingerprint?.(job),
-          slot: slot?.(job),
-          retention: retained(scoped, name, job as Job),
+          slot: place.slot,
+          retention: retained(scoped, place, job as Job),
         },
       )) as Result;
     } catch (error) {
@@ -137,13 +137,13 @@ async function verdict(error: unknown, job: Job, token: string | undefined): Pro
 /** The retention of a job's record, in ms: the Dedup's or what the job's options need; as given where it is given. */
 function retention(view: Dedup<Codec>, isGiven: boolean) {
   let warned = false;
-  return (scoped: Dedup<Codec>, key: string, job: Job): number => {
+  return (scoped: Dedup<Codec>, place: { key: string; slot: string | undefined }, job: Job): number => {
     const { retentionMs } = view[INSIDE];
     const neededMs = redeliveryMs(job);
     if (!isGiven) return Math.max(retentionMs, neededMs);
     if (retentionMs < neededMs && !warned) {
+      scoped[INSIDE].emit('shortRetention', place, { retentionMs, neededMs });
       warned = true;
-      scoped[INSIDE].emit('shortRetention', key, { retentionMs, neededMs });
     }
     return retentionMs;
   };

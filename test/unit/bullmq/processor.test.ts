@@ -73,6 +73,19 @@ test('however little of the lease is left, the job is delayed by 100 ms: it does
   expect(Math.min(...delays)).toBeGreaterThanOrEqual(100);
 });
 
+test('a retention that is too short is told of the record’s own key, slot and all', async () => {
+  const dedup = makeDedup();
+  const hashes: string[] = [];
+  for (const event of ['shortRetention', 'executed'] as const) dedup.on(event, ({ keyHash }) => hashes.push(keyHash));
+  const processor = onceProcessor(dedup, handler, { slot: () => 'a', retention: '1s' });
+  await processor(
+    jobStub(() => expect.fail('moved')),
+    'token',
+  );
+  expect(hashes).toHaveLength(2);
+  expect(hashes[0]).toBe(hashes[1]);
+});
+
 test('a Dedup whose Redis is out of reach: the error is BullMQ’s to count', async () => {
   const redis = connect({ lazyConnect: true, retryStrategy: () => null }, 'redis://127.0.0.1:1');
   const dedup = makeDedup({ redisTimeout: '200ms' }, redis);
