@@ -1,6 +1,8 @@
-import { expect, test } from 'vitest';
+import { expect, inject, onTestFinished, test } from 'vitest';
 import { onceProcessor } from '../../../src/bullmq/index.js';
+import type { OnceContext } from '../../../src/index.js';
 import { connect, expectCode, makeDedup } from '../../support/index.js';
+import { FaultProxy } from '../../support/proxy.js';
 
 const handler = () => 1;
 
@@ -84,6 +86,55 @@ test('a retention that is too short is told of the record’s own key, slot and 
   );
   expect(hashes).toHaveLength(2);
   expect(hashes[0]).toBe(hashes[1]);
+});
+
+test('a job whose attempt came to nothing here is looked at again in a second', async () => {
+  const proxy = await FaultProxy.start(Number(new URL(inject('redisUrl')).port));
+  onTestFinished(() => proxy.stop());
+  proxy.fate = ({ script }) => (script === 'commit' ? 'cut after' : 'pass');
+  const behind = makeDedup({ redisTimeout: 300 }, connect({ retryStrategy: () => 5 }, proxy.url));
+  const dedup = makeDedup();
+  const processors = {
+    LEASE_LOST: onceProcessor(dedup, () => dedup.forget('k', { force: true }), { key: () => 'k' }),
+    OUTCOME_UNKNOWN: onceProcessor(behind, handler),
+  };
+  for (const [code, processor] of Object.entries(processors)) {
+    const delays: number[] = [];
+    const askedAt = Date.now();
+    const job = jobStub(async (timestamp) => void delays.push(timestamp - askedAt));
+    await expect(processor(job, 'token'), code).rejects.toMatchObject({ name: 'DelayedError' });
+    expect(delays[0], code).toBeGreaterThanOrEqual(1_000);
+  }
+});
+
+test.each(['DelayedError', 'WaitingError', 'WaitingChildrenError'])(
+  'a %s of the handler’s, of whatever copy of BullMQ, says nothing against the key',
+  async (name) => {
+    const dedup = makeDedup();
+    const error = Object.assign(new Error('moved'), { name });
+    const moving = (_job: unknown, { attempt }: OnceContext) => {
+      if (attempt === 1) throw error;
+      return attempt;
+    };
+    const processor = onceProcessor(dedup, moving, { key: () => 'k', maxAttempts: 1, onError: 'store' });
+    const job = jobStub(() => expect.fail('moved by the processor'));
+    await expect(processor(job, 'token')).rejects.toBe(error);
+    expect(await processor(job, 'token')).toBe(2);
+  },
+);
+
+test('a broken record fails its job for good', async () => {
+  const redis = connect();
+  const dedup = makeDedup({}, redis);
+  const breaking = async () => {
+    const { redisKey } = (await dedup.inspect('k')) as { redisKey: string };
+    await redis.setrange(redisKey, 1, 'B');
+  };
+  const job = jobStub(() => expect.fail('moved'));
+  await expect(onceProcessor(dedup, breaking, { key: () => 'k' })(job, 'token')).rejects.toMatchObject({
+    name: 'UnrecoverableError',
+    cause: expect.objectContaining({ code: 'BROKEN' }),
+  });
 });
 
 test('a Dedup whose Redis is out of reach: the error is BullMQ’s to count', async () => {
