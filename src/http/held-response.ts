@@ -1,7 +1,7 @@
 /**
  * A response of Node's that is held back: what the handler writes is gathered, and sent when that is said; or another is
  * sent in its place. The methods are wrapped once and stay, so that others may wrap them before and after (compression,
- * say): when it is sent, their wrappers are gone through as ever.
+ * say): what they make of a response is what is gathered, or what becomes of it when it is sent.
  */
 import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { BodyBuffer } from './body.js';
@@ -17,6 +17,8 @@ export class HeldResponse {
   readonly #made: { resolve: (response: MadeResponse) => void };
   readonly #body: BodyBuffer;
   readonly #headersBefore: OutgoingHttpHeaders;
+  /** What comes before: those who wrapped later have had their turn when the handler wrote. */
+  readonly #originals: Record<'write' | 'end', (...args: unknown[]) => unknown>;
   /** What follows passes, is gathered, or is dropped since another response was sent. */
   #state: 'gathers' | 'passes' | 'drops' = 'gathers';
   #ended = false;
@@ -28,6 +30,7 @@ export class HeldResponse {
   ) {
     this.#body = new BodyBuffer(maxBodyBytes);
     this.#headersBefore = { ...res.getHeaders() };
+    this.#originals = { write: res.write.bind(res) as never, end: res.end.bind(res) as never };
     const made: { resolve?: (response: MadeResponse) => void } = {};
     this.made = new Promise((resolve) => {
       made.resolve = resolve;
@@ -47,11 +50,11 @@ export class HeldResponse {
     this.#state = 'passes';
     if (this.#ended) {
       // One write: Node gives it a Content-Length where the handler gave none.
-      if (this.#body.isEmpty) this.res.end(this.#whenEnded);
-      else this.res.end(this.#body.bytes, this.#whenEnded);
+      if (this.#body.isEmpty) this.#originals.end(this.#whenEnded);
+      else this.#originals.end(this.#body.bytes, this.#whenEnded);
       return;
     }
-    this.res.write(this.#body.bytes);
+    this.#originals.write(this.#body.bytes);
     // It was told to wait.
     this.res.emit('drain');
   }
@@ -63,7 +66,8 @@ export class HeldResponse {
       if (value !== undefined) this.res.setHeader(name, value);
     }
     this.#state = 'passes';
-    sendResponse(this.res, response);
+    setResponse(this.res, response);
+    this.#originals.end(response.body?.length ? response.body : undefined);
     this.#state = 'drops';
   }
 
@@ -107,11 +111,15 @@ export class HeldResponse {
 }
 
 /** Sends a response that is whole, beside the headers that are set. */
-export function sendResponse(res: ServerResponse, { status, headers, body }: HttpResponse): void {
+export function sendResponse(res: ServerResponse, response: HttpResponse): void {
+  setResponse(res, response);
+  if (response.body?.length) res.end(response.body);
+  else res.end();
+}
+
+function setResponse(res: ServerResponse, { status, headers }: HttpResponse): void {
   res.statusCode = status;
   for (const [name, value] of headers) res.setHeader(name, value);
-  if (body && body.length > 0) res.end(body);
-  else res.end();
 }
 
 export function headerLines(headers: Record<string, OutgoingHttpHeader | undefined>): [string, string][] {

@@ -3,7 +3,7 @@
  * has it; or a bare token, as most clients send it. Both forms of one key are the same key.
  */
 
-export const LONGEST_KEY = 255;
+const LONGEST_KEY = 255;
 
 const STRING = /^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"(.*)$/;
 /** Parameters say nothing here, and must be ignored where they are well-formed. */

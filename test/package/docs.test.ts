@@ -84,7 +84,11 @@ function compile(examples: readonly Example[]): Map<string, string[]> {
   const options: ts.CompilerOptions = {
     ...settingsOfProject(),
     baseUrl: ROOT,
-    paths: { 'redis-once': ['src/index.ts'], 'redis-once/bullmq': ['src/bullmq/index.ts'] },
+    paths: {
+      'redis-once': ['src/index.ts'],
+      'redis-once/bullmq': ['src/bullmq/index.ts'],
+      'redis-once/*': ['src/http/*.ts'],
+    },
     // An example shows what one gets, and need not use it.
     noUnusedLocals: false,
     noUnusedParameters: false,

@@ -2,7 +2,7 @@
 import type { OnceContext } from '../../../src/index.js';
 
 /** How a handler gives its response: by the framework's own ways. */
-export type Via = 'json' | 'text' | 'bytes' | 'chunks' | 'redirect' | 'empty' | 'throw' | 'raw';
+type Via = 'json' | 'text' | 'bytes' | 'chunks' | 'redirect' | 'empty' | 'throw' | 'raw';
 
 export interface Made {
   readonly via: Via;
@@ -31,7 +31,7 @@ const BYTES = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
 type Route = (asked: Asked, world: World) => Made | Promise<Made>;
 
 /** Each adds what it is asked for to the sum, then answers. */
-export const ROUTES: Record<string, Route> = {
+const ROUTES: Record<string, Route> = {
   '/pay': ({ body }, { runs }) => ({
     via: 'json',
     status: 201,
