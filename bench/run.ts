@@ -36,8 +36,8 @@ interface Extent {
 
 const FULL: Extent = {
   warmUp: { rounds: 3, turnMs: 300 },
-  pace: { rounds: 7, turnMs: 150 },
-  growthPace: { rounds: 5, turnMs: 200 },
+  pace: { rounds: 5, turnMs: 120 },
+  growthPace: { rounds: 3, turnMs: 150 },
   concurrencies: [1, 16, 64, 256],
   sizes: [20, 1_024, 50 * 1_024],
   callers: [16, 64, 256],

@@ -21,12 +21,14 @@ let tarball: string;
 beforeAll(async () => {
   workshop = await mkdtemp(join(tmpdir(), 'redis-once-package-'));
   tarball = await pack(workshop);
-  await Promise.all(
-    ['5', '6'].flatMap((version) => [
+  const frameworks = ['ioredis@6', 'express@5', '@types/express@5', 'fastify@5', 'hono@4'];
+  await Promise.all([
+    install(httpFolder(), join(FIXTURES, 'http'), ...frameworks),
+    ...['5', '6'].flatMap((version) => [
       install(userFolder(version), FIXTURES, `ioredis@${version}`),
       install(bullmqFolder(version), join(FIXTURES, 'bullmq'), `ioredis@${version}`, `bullmq@${version}`),
     ]),
-  );
+  ]);
 }, TIME_LIMIT_MS);
 
 afterAll(() => rm(workshop, { recursive: true, force: true }));
@@ -34,7 +36,7 @@ afterAll(() => rm(workshop, { recursive: true, force: true }));
 test('the tarball holds the build, the papers and the manifest, and nothing else', async () => {
   const files = (await run(workshop, 'tar', '-tzf', tarball)).trim().split('\n').sort();
   const papers = (await readdir(PROJECT)).filter((name) => /^(README\.md|LICENSE|CHANGELOG\.md)$/.test(name));
-  const build = ['index', 'bullmq'].flatMap((entry) =>
+  const build = ['index', 'bullmq', 'express', 'fastify', 'hono', 'fetch'].flatMap((entry) =>
     ['cjs', 'd.cts', 'd.ts', 'js'].map((ending) => `dist/${entry}.${ending}`),
   );
   expect(files).toEqual(expect.arrayContaining([...papers, ...build, 'package.json'].map((name) => `package/${name}`)));
@@ -116,6 +118,29 @@ describe.each(['5', '6'])('beside BullMQ %s', (version) => {
   );
 });
 
+describe('beside web frameworks', () => {
+  test.each(['use.mjs', 'use.cjs'])(
+    'a Fetch handler by %s answers a copy from its record, and the process ends',
+    async (program) => {
+      const told = await run(httpFolder(), process.execPath, program, inject('redisUrl'), freshNamespace());
+      expect(JSON.parse(told)).toEqual({
+        runs: 1,
+        replayed: [null, 'true'],
+        entries: ['function', 'function', 'function'],
+      });
+    },
+  );
+
+  test.concurrent.each(['nodenext', 'bundler'])(
+    'a strict program compiles under %s',
+    async (resolution) => {
+      const tsc = join(httpFolder(), 'node_modules/typescript/bin/tsc');
+      await run(httpFolder(), process.execPath, tsc, '-p', `tsconfig.${resolution}.json`);
+    },
+    TIME_LIMIT_MS,
+  );
+});
+
 describe('errors across the two module formats, in one process', () => {
   interface Verdict {
     code: string;
@@ -189,6 +214,10 @@ async function install(folder: string, fixtures: string, ...packages: string[]):
     for (const end of ends)
       await copyFile(join(fixtures, fixture), join(folder, basename(fixture, extname(fixture)) + end));
   }
+}
+
+function httpFolder(): string {
+  return join(workshop, 'user-of-frameworks');
 }
 
 function bullmqFolder(version: string): string {
