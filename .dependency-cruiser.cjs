@@ -1,8 +1,8 @@
 /** Dependencies point one way: dedup, then the life of a call, then what it works with, then Redis, then pure files. */
 const PURE =
-  '^src/(errors|duration|token|key|given|fingerprint|codec|clock|options|rules|outcome|events|failure|signals|flight|limit|effects/(effects|replies|arguments|commands|plan))[.]ts$';
+  '^src/(errors|duration|token|key|given|fingerprint|codec|clock|options|rules|outcome|events|failure|signals|flight|limit|seen-layout|seen-set|effects/(effects|replies|arguments|commands|plan))[.]ts$';
 const WORK = '^src/(attempt|lease|wait|effects/(recorder|refusal))[.]ts$';
-const LIFE = '^src/(once|apply|many|claim|execute|finish|verdicts|records|parts)[.]ts$';
+const LIFE = '^src/(once|apply|many|claim|execute|finish|verdicts|records|agreements|seen|parts)[.]ts$';
 
 const ENTRY_POINTS = '^src/(bullmq|http)/';
 /** bench/ is a package of its own, and checked where it is not installed. */

@@ -15,7 +15,7 @@ export interface Script {
   source: string;
   /** The arguments of one entry, in order. */
   args: string[];
-  /** Does an entry bring effects: keys of its own, and words after its arguments? */
+  /** Does an entry bring effects, or the like: further keys of its own, and words after its arguments? */
   effects: boolean;
   /** The status words that an entry can answer. */
   statuses: string[];
@@ -41,7 +41,7 @@ const CONTAINER_COMMANDS = new Set(['XINFO']);
 /** The one place that gives Redis a caller's commands. */
 const EFFECTS_FILE = 'effects.lua';
 const HEADER =
-  /^--\[\[\n(\S+): .+\n\nList {5}.+\nKEYS\[i\] {2}(\w+)(?:, then the keys of its effects)?\nARGV {5}([\s\S]+?)\n\nReturns {2}([\s\S]+?)\nWrites {3}[\s\S]+?\nResend {3}[\s\S]+?\n\]\]\n/;
+  /^--\[\[\n(\S+): .+\n\nList {5}.+\nKEYS\[i\] {2}(\w+)(?:,[^\n]+)?\nARGV {5}([\s\S]+?)\n\nReturns {2}([\s\S]+?)\nWrites {3}[\s\S]+?\nResend {3}[\s\S]+?\n\]\]\n/;
 
 /** @param checks whether to hold the scripts to their headers; a mutant is bundled as it is */
 export function bundleLua(folder: string, checks = true): Script[] {
@@ -152,8 +152,8 @@ function nested(parts: readonly Definition[], roots: readonly string[]): string[
 }
 
 /**
- * The script's last line hands one function to the walk over the list; its parameters are the key, the effects where an
- * entry brings some, and the header's ARGV.
+ * The script's last line hands one function to the walk over the list; its parameters are the key, the effects (or other
+ * words of no fixed number) where an entry brings some, and the header's ARGV.
  */
 function checkEntry(
   path: string,
@@ -183,7 +183,7 @@ function checkEntry(
     .map((word) => word.trim().replace(/\s+/g, ' '))
     .filter((word) => word !== '' && word !== 'nothing');
   if (parameters[0] !== `${header[2]}_key`) fail(path, `the first parameter is not \`${header[2]}_key\``);
-  if (effects && (parameters[1] !== 'effects' || documented.pop() !== 'then the effects')) {
+  if (effects && documented.pop() !== `then the ${parameters[1]}`) {
     fail(path, 'the effects are not the second parameter and the last words of ARGV');
   }
   const args = parameters.slice(effects ? 2 : 1);

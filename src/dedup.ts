@@ -37,6 +37,8 @@ import { checkStore, forgetRecord, inspectRecord } from './records.js';
 import type { ServerReport } from './redis/check.js';
 import type { RedisConnection } from './redis/connection.js';
 import { duration, flag, hashTag } from './rules.js';
+import { openSet } from './seen.js';
+import type { SeenOptions, SeenSet } from './seen-set.js';
 import { newToken } from './token.js';
 
 /** The codec of a call or view: its own, or else the one around it. */
@@ -192,6 +194,23 @@ export class Dedup<out C extends Codec = JsonCodec> {
         }
       }),
     );
+  }
+
+  /**
+   * A set of ids that were seen within a window of time, in some 10 bytes each. It belongs to this view's namespace and
+   * scopes, and to its slot where the options name none. All who use it must give the same options; that is compared when
+   * it is first used.
+   *
+   * @throws InvalidOptionError naming the option that is wrong
+   * @example
+   * ```ts
+   * const events = dedup.seen('events', { window: '24h', capacity: 10_000_000 });
+   * const isNew = await events.add(message.id);
+   * ```
+   */
+  seen(name: string, options?: SeenOptions): SeenSet {
+    const { parts, prefix, settings } = this.#view;
+    return openSet(parts, prefix, name, settings.slot, options);
   }
 
   /**

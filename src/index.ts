@@ -54,3 +54,4 @@ export type {
 } from './outcome.js';
 export type { CheckName, ServerCheck, ServerReport } from './redis/check.js';
 export type { RedisConnection } from './redis/connection.js';
+export { type SeenOptions, SeenSet } from './seen-set.js';

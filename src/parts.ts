@@ -1,5 +1,6 @@
 /** What the calls of one Dedup and its views share. */
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { Agreements } from './agreements.js';
 import type { Attempt, HandlerRun } from './attempt.js';
 import { monotonicMs } from './clock.js';
 import { Recorder } from './effects/recorder.js';
@@ -39,6 +40,7 @@ export class Parts {
   readonly scripts: Scripts;
   readonly hints: Hints;
   readonly heartbeat: Heartbeat;
+  readonly agreements: Agreements;
   readonly flights = new Flights<Answer>();
   readonly events = new Events();
   /** The epoch of the connection whose server was found fit, or reported. */
@@ -65,6 +67,7 @@ export class Parts {
     this.#namespace = escapePart(settings.namespace);
     this.scripts = new Scripts(this.connection, settings.redisTimeoutMs);
     this.hints = new Hints(this.connection, settings.hints === 'pubsub' ? `${this.#namespace}::hints` : '');
+    this.agreements = new Agreements(this.scripts, settings.redisTimeoutMs);
     this.heartbeat = new Heartbeat(this.scripts, (lease, code) => {
       this.events.emit('storeError', this.subject(lease), { operation: 'renew', code });
     });

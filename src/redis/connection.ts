@@ -21,6 +21,12 @@ export interface RedisConnection {
   duplicate(): unknown;
 }
 
+/** What is needed of a `Cluster` beside. */
+interface ClusterConnection {
+  nodes(role: 'all'): Pick<RedisConnection, 'on'>[];
+  on(event: '+node', listener: (node: Pick<RedisConnection, 'on'>) => void): unknown;
+}
+
 /** What is known of an exchange that failed: never given to ioredis, refused by the server, or nothing. */
 export type ExchangeFailure = 'unsent' | 'refused' | 'unknown';
 
@@ -107,7 +113,7 @@ export class Connection {
     return connection;
   }
 
-  /** Rises whenever the connection drops. */
+  /** Rises whenever the connection drops; in Cluster, whenever one to a node does. */
   epoch = 0;
   readonly #statusListeners = new Set<() => void>();
 
@@ -115,9 +121,16 @@ export class Connection {
     const told = () => {
       for (const listener of [...this.#statusListeners]) listener();
     };
-    redis.on('close', () => {
+    const dropped = () => {
       this.epoch += 1;
-    });
+    };
+    redis.on('close', dropped);
+    if (redis.isCluster) {
+      // What was under way on a node's connection is sent again only after that has dropped.
+      const cluster = redis as unknown as ClusterConnection;
+      for (const node of cluster.nodes('all')) node.on('close', dropped);
+      cluster.on('+node', (node) => node.on('close', dropped));
+    }
     redis.on('ready', told);
     redis.on('end', told);
   }
@@ -167,7 +180,7 @@ export class Connection {
     if (this.redis.status !== 'ready') await this.#ready(deadline);
     const { epoch } = this;
     const sentAt = monotonicMs();
-    const steady = () => !this.isCluster && this.epoch === epoch;
+    const steady = () => this.epoch === epoch;
     try {
       const node = many && this.isCluster ? this.#serverOf(keys[0] as string) : undefined;
       const redis = (node ?? this.redis) as unknown as Scripting;

@@ -4,7 +4,7 @@ import calculateSlot from 'cluster-key-slot';
 import { Cluster } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { Effects } from '../../src/index.js';
-import { expectCode, expectRanOnce, freshNamespace, heldHandler, makeDedup, until } from '../support/index.js';
+import { connect, expectCode, expectRanOnce, freshNamespace, heldHandler, makeDedup, until } from '../support/index.js';
 import { type RedisCluster, startCluster } from '../support/redis/cluster.js';
 
 let servers: RedisCluster;
@@ -234,6 +234,54 @@ test('a list whose slot is being moved is split at once: what is there is answer
     { status: 'executed', value: 'now' },
   ]);
   expect(String(await source?.node.info('errorstats'))).toContain('errorstat_TRYAGAIN:count=1');
+});
+
+describe.each(['', 'app:', '{app}:'])('a set of seen ids with keyPrefix `%s`', (keyPrefix) => {
+  const ids = Array.from({ length: 500 }, (_, at) => `id-${at}`);
+
+  test('spreads its shards over the slots, each with all its buckets, and is sure of every answer', async () => {
+    const [namespace, plain] = [freshNamespace(), connectCluster()];
+    const set = makeDedup({ namespace }, connectCluster(keyPrefix)).seen('events', { capacity: 10_000 });
+    expect((await set.addMany(ids)).every(Boolean)).toBe(true);
+    expect((await set.addMany(ids)).some(Boolean)).toBe(false);
+    expect(await set.add('another')).toBe(true);
+    expect(await set.add('another')).toBe(false);
+    expect(await set.has('a third')).toBe(false);
+    const slots = new Set((await keysOf(plain, namespace)).map((key) => calculateSlot(key)));
+    if (keyPrefix === '{app}:') expect(slots.size).toBe(1);
+    else expect(slots.size).toBeGreaterThan(20);
+  });
+
+  test('with a slot of its own is in that slot', async () => {
+    const [namespace, plain] = [freshNamespace(), connectCluster()];
+    const set = makeDedup({ namespace }, connectCluster(keyPrefix)).seen('events', { slot: 'mine', capacity: 10_000 });
+    expect((await set.addMany(ids)).every(Boolean)).toBe(true);
+    expect((await set.addMany(ids)).some(Boolean)).toBe(false);
+    const keys = await keysOf(plain, namespace);
+    expect(keys.length).toBeGreaterThan(20);
+    expect(new Set(keys.map((key) => calculateSlot(key)))).toEqual(new Set([calculateSlot(`${keyPrefix}{mine}`)]));
+  });
+
+  test('whose options differ is refused, wherever its shards are', async () => {
+    const namespace = freshNamespace();
+    await makeDedup({ namespace }, connectCluster(keyPrefix)).seen('events').add('a');
+    const other = makeDedup({ namespace }, connectCluster(keyPrefix)).seen('events', { capacity: 5 });
+    await expectCode(other.add('a'), 'INVALID_OPTION');
+  });
+});
+
+test('a mark that is found after the connection to its node has dropped may be of this very call: unknown', async () => {
+  const set = makeDedup({}, connectCluster()).seen('events', { slot: 'mine' });
+  expect(await set.add('a')).toBe(true);
+  const admins = servers.nodes.map(({ host, port }) => connect({}, `redis://${host}:${port}`));
+  for (const admin of admins) await admin.call('CLIENT', 'PAUSE', '20000', 'WRITE');
+  const again = set.add('a').catch((error: Error) => error);
+  const lists = () => Promise.all(admins.map((admin) => admin.call('CLIENT', 'LIST')));
+  await until(async () => /flags=b .*cmd=eval/.test(String(await lists())));
+  for (const admin of admins) await admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+  for (const admin of admins) await admin.call('CLIENT', 'UNPAUSE');
+  expect(await again).toMatchObject({ code: 'OUTCOME_UNKNOWN' });
+  expect(await set.add('a')).toBe(false);
 });
 
 test('a list that removes a key and makes it again waits while its slot is moved, and no half of it is made', async () => {

@@ -109,13 +109,28 @@ describe('a script that is run', () => {
     expect(client.sent).toHaveLength(sent);
   });
 
-  test('is never steady in a cluster, which sends again by itself', async () => {
-    const { client, run } = stage();
-    client.isCluster = true;
-    expect(await run()).toMatchObject({ steady: false });
-    client.answer = () => Promise.reject(replyError('OOM no memory'));
-    expect(await failure(run())).toMatchObject({ failure: 'unknown', code: 'OOM' });
-  });
+  test.each(['at hand', 'that joined'])(
+    'in a cluster is steady until the connection to a node %s drops',
+    async (which) => {
+      const [node, late] = [new EventEmitter(), new EventEmitter()];
+      const client = Object.assign(new Client(), { isCluster: true, nodes: () => [node] });
+      const connection = Connection.of(client as unknown as RedisConnection);
+      client.emit('+node', late);
+      const run = () => connection.run(SCRIPTS.inspect, ['r:k'], [1, 'a'], performance.now() + 1_000);
+      expect(await run()).toMatchObject({ steady: true });
+      const drop = () => (which === 'at hand' ? node : late).emit('close');
+      client.answer = async () => {
+        drop();
+        return [[Buffer.from('none')]];
+      };
+      expect(await run()).toMatchObject({ steady: false });
+      client.answer = () => {
+        drop();
+        return Promise.reject(replyError('OOM no memory'));
+      };
+      expect(await failure(run())).toMatchObject({ failure: 'unknown', code: 'OOM' });
+    },
+  );
 });
 
 describe('an exchange that fails', () => {

@@ -1,0 +1,141 @@
+/** Answers of a set that get lost: an id is told as new to one caller at most, and never as known where that is not known. */
+import { Redis } from 'ioredis';
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { Dedup, type SeenSet } from '../../src/index.js';
+import { SCRIPTS } from '../../src/redis/scripts.generated.js';
+import { expectCode, freshNamespace, until } from '../support/index.js';
+import { type Fate, FaultProxy } from '../support/proxy.js';
+import { type RedisServer, startRedis } from '../support/redis/index.js';
+
+let server: RedisServer;
+let proxy: FaultProxy;
+beforeAll(async () => {
+  server = await startRedis();
+  proxy = await FaultProxy.start(server.port);
+  const redis = new Redis(server.url);
+  for (const { source } of Object.values(SCRIPTS)) await redis.script('LOAD', source);
+  redis.disconnect();
+});
+afterEach(() => proxy.reset());
+afterAll(async () => {
+  await proxy.stop();
+  await server.stop();
+});
+
+async function open(url: string, namespace: string, redisOptions: object = {}): Promise<SeenSet> {
+  const redis = new Redis(url, { retryStrategy: () => 5, ...redisOptions });
+  redis.on('error', () => {});
+  const dedup = new Dedup(redis, { namespace, redisTimeout: 300, allowEviction: true });
+  onTestFinished(async () => {
+    await dedup.close({ drain: 0 });
+    redis.disconnect();
+  });
+  await until(() => redis.status === 'ready');
+  const set = dedup.seen('events', { capacity: 1_000 });
+  await set.has('the options are compared by this');
+  return set;
+}
+
+async function pair(redisOptions: object = {}): Promise<[behind: SeenSet, beside: SeenSet]> {
+  const namespace = freshNamespace();
+  return [await open(proxy.url, namespace, redisOptions), await open(server.url, namespace)];
+}
+
+function befallFirst(script: 'seen' | 'agree', fate: Fate): void {
+  let index = 0;
+  proxy.fate = (command) => (command.script === script && index++ === 0 ? fate : 'pass');
+}
+
+const WAYS: [string, (set: SeenSet) => Promise<boolean>][] = [
+  ['add', (set) => set.add('a')],
+  ['addMany', async (set) => (await set.addMany(['a', 'b', 'c', 'd'])).every(Boolean)],
+];
+
+describe.each(WAYS)('%s', (_name, add) => {
+  test.each<Fate>(['cut before', 'tear'])('whose request was lost (%s) is sent again, and new', async (fate) => {
+    const [behind, beside] = await pair();
+    befallFirst('seen', fate);
+    expect(await add(behind)).toBe(true);
+    expect(await beside.add('a')).toBe(false);
+  });
+
+  test.each([
+    ['by ioredis', {}],
+    ['by the library', { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 }],
+  ])(
+    'whose answer was lost and that is sent again %s finds its own mark: the outcome is unknown',
+    async (_by, options) => {
+      const [behind, beside] = await pair(options);
+      befallFirst('seen', 'cut after');
+      await expectCode(add(behind), 'OUTCOME_UNKNOWN');
+      expect(await beside.has('a')).toBe(true);
+      expect(await behind.add('a')).toBe(false);
+    },
+  );
+
+  test.each<Fate>(['lose reply', 'lose request'])('that is never answered (%s) is unknown', async (fate) => {
+    const [behind] = await pair();
+    proxy.fate = ({ script }) => (script === 'seen' ? fate : 'pass');
+    await expectCode(add(behind), 'OUTCOME_UNKNOWN');
+  });
+
+  test('whose first copy comes late is new, and the late copy changes nothing', async () => {
+    const [behind, beside] = await pair();
+    befallFirst('seen', 'hold');
+    expect(await add(behind)).toBe(true);
+    const redis = new Redis(server.url);
+    onTestFinished(() => redis.disconnect());
+    const marks = async () => {
+      const keys = await redis.keys('{*seen:events*');
+      return Promise.all(
+        keys.sort().map(async (key) => [key, await redis.smembers(key), await redis.pexpiretime(key)]),
+      );
+    };
+    const before = await marks();
+    await proxy.deliverHeld();
+    expect(await marks()).toEqual(before);
+    expect(await beside.add('a')).toBe(false);
+  });
+
+  test('of an id that others have marked, cut off in the middle, is never told as new', async () => {
+    const [behind, beside] = await pair();
+    await beside.add('a');
+    befallFirst('seen', 'cut before');
+    await expectCode(add(behind), 'OUTCOME_UNKNOWN');
+  });
+});
+
+test('has is answered rightly through every drop', async () => {
+  const [behind, beside] = await pair();
+  await beside.add('a');
+  for (const fate of ['cut before', 'cut after', 'tear'] as const) {
+    befallFirst('seen', fate);
+    expect(await behind.has('a')).toBe(true);
+    befallFirst('seen', fate);
+    expect(await behind.has('b')).toBe(false);
+  }
+  proxy.fate = ({ script }) => (script === 'seen' ? 'lose reply' : 'pass');
+  await expectCode(behind.has('a'), 'STORE_UNAVAILABLE');
+});
+
+test('where the options could not be compared surely nothing was marked', async () => {
+  const [behind, beside] = await pair();
+  const asked: (string | undefined)[] = [];
+  proxy.cutAll();
+  proxy.fate = ({ script }) => {
+    asked.push(script);
+    return script === 'agree' ? 'lose reply' : 'pass';
+  };
+  // The connection is known to have dropped when the first of these has come through.
+  await until(() =>
+    behind.has('x').then(
+      () => false,
+      () => true,
+    ),
+  );
+  asked.length = 0;
+  await expectCode(behind.add('a'), 'STORE_UNAVAILABLE');
+  await expectCode(behind.addMany(['a', 'b']), 'STORE_UNAVAILABLE');
+  expect(asked).not.toContain('seen');
+  expect(await beside.has('a')).toBe(false);
+});
