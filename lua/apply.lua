@@ -6,7 +6,7 @@ KEYS[i]  record, then the keys of its effects
 ARGV     per entry: token (16 bytes), fingerprint (16 bytes, or empty), ttl_ms (integer > 0), retention_ms (integer > 0),
          max_attempts (integer, 0 without a limit), then the effects (see lib/effects.lua)
 
-Returns  per entry: "applied", attempt, replies | "completed", attempt, replies
+Returns  per entry: "applied", attempt, replies | "completed", attempt, replies | "seen" (its mark stands)
          | "conflict", number of the effect | "rejected", number of the effect, reason
          | "failed", attempt, failure | "exhausted", failures, since ("now", attempt | "before")
          | "busy", remaining ms | "mismatch" | "other_kind" (a record of once) | "broken" | "stale" | "unreadable"
@@ -44,6 +44,9 @@ local function apply(record_key, effects, token, fingerprint, ttl_ms, retention_
     if is_given_up(raw, rest_at, token) then
       return { "stale" }
     end
+    if has_mark(effects) then
+      return { "seen" }
+    end
     failures = failures_of(raw, state)
     if tonumber(max_attempts) > 0 and failures >= tonumber(max_attempts) then
       return exhaust(record_key, raw, shape, rest_at, failures, retention_ms)
@@ -51,6 +54,8 @@ local function apply(record_key, effects, token, fingerprint, ttl_ms, retention_
     attempt, born, given_up = attempt_of(raw) + 1, born_of(raw, shape, rest_at), given_up_by(raw, rest_at)
     fence = math.max(fence_of(raw) + 1, fence)
     fingerprint = has(shape, HAS_FINGERPRINT) and fingerprint_of(raw, shape, rest_at) or fingerprint
+  elseif has_mark(effects) then
+    return { "seen" }
   end
   local function put(as, own, rest, ...)
     redis.call("SET", record_key, pack(as, OF_APPLY, attempt, fence, half, own, born, fingerprint, rest), ...)
@@ -75,6 +80,9 @@ local function apply(record_key, effects, token, fingerprint, ttl_ms, retention_
   if rejected then
     put(RELEASED, struct.pack(">I4", failures + 1), given_up, "PX", ttl_ms)
     return { "rejected", rejected, reason }
+  end
+  if list.mark then
+    replies, retention_ms = "", ARGV[list.mark.first + 3]
   end
   put(COMPLETED, "", replies, "PX", retention_ms)
   return { "applied", attempt, replies }

@@ -2,13 +2,14 @@
 claim: take a key for an attempt, or say how it stands.
 
 List     one entry a key; entries are independent
-KEYS[i]  record
+KEYS[i]  record, then the keys of its mark
 ARGV     per entry: token (16 bytes), fingerprint (16 bytes, or empty), lease_ms (integer > 0), ttl_ms (integer > 0),
-         retention_ms (integer > 0), max_attempts (integer, 0 without a limit), waits ("1": leave a mark that somebody waits)
+         retention_ms (integer > 0), max_attempts (integer, 0 without a limit), waits ("1": leave a mark that somebody waits),
+         then the effects (a MARK where the record is one of a set, see lib/effects.lua; else none)
 
 Returns  per entry: "owned", attempt, fence, born, from ("nothing" | "released" | "lapsed" | "resend")
          | "completed", attempt, result | "failed", attempt, failure | "exhausted", failures, since ("now", attempt | "before")
-         | "busy", remaining ms | "mismatch" | "other_kind" (a record of apply) | "broken" | "stale" | "unreadable"
+         | "seen" (its mark stands) | "busy", remaining ms | "mismatch" | "other_kind" (a record of apply) | "broken" | "stale" | "unreadable"
 Writes   SET first: memory refuses new work
 Resend   safe: the owner's token answers owned with the same fence and attempt, a given-up one stale
 ]]
@@ -24,9 +25,12 @@ local function owned(attempt, fence, born, from)
   return { "owned", attempt, fence, born, from }
 end
 
-local function claim(record_key, token, fingerprint, lease_ms, ttl_ms, retention_ms, max_attempts, waits)
+local function claim(record_key, effects, token, fingerprint, lease_ms, ttl_ms, retention_ms, max_attempts, waits)
   local raw, state, shape, rest_at = read(record_key)
   if not raw then
+    if has_mark(effects) then
+      return { "seen" }
+    end
     local fence = now_us()
     take(record_key, 0, token, 1, fence, fence, 0, fingerprint, "", lease_ms, ttl_ms)
     return owned(1, fence, fence, "nothing")
@@ -69,6 +73,9 @@ local function claim(record_key, token, fingerprint, lease_ms, ttl_ms, retention
   if is_given_up(raw, rest_at, token) then
     return { "stale" }
   end
+  if has_mark(effects) then
+    return { "seen" }
+  end
   if tonumber(max_attempts) > 0 and failures >= tonumber(max_attempts) then
     return exhaust(record_key, raw, shape, rest_at, failures, retention_ms)
   end
@@ -80,4 +87,4 @@ local function claim(record_key, token, fingerprint, lease_ms, ttl_ms, retention
   return owned(attempt, fence, born, from)
 end
 
-return each_entry(claim, 7)
+return each_entry_with_effects(claim, 7)

@@ -2,7 +2,8 @@
 import { checkServer, isChecked, ttlMs } from './claim.js';
 import { monotonicMs } from './clock.js';
 import type { Effects } from './effects/effects.js';
-import { recordAll } from './effects/recorder.js';
+import type { RecordMark } from './effects/mark.js';
+import { type Recorder, recordAll } from './effects/recorder.js';
 import { refusalError } from './effects/refusal.js';
 import { decodeReplies, type Reply } from './effects/replies.js';
 import { ClosedError, CodecError, InvalidOptionError } from './errors.js';
@@ -24,11 +25,15 @@ import {
 } from './verdicts.js';
 import { Wait } from './wait.js';
 
+const NO_REPLIES = Buffer.alloc(0);
+
 /** One call, checked. */
 export interface ApplyCall {
   readonly key: string;
   readonly redisKey: string;
   readonly fingerprint: Buffer;
+  /** Where its record is one of a set. */
+  readonly mark: RecordMark | undefined;
   readonly settings: CallSettings;
   readonly write: (tx: Effects) => unknown;
 }
@@ -55,12 +60,14 @@ async function live(parts: Parts, call: ApplyCall): Promise<Applied> {
   try {
     for (;;) {
       throwIfUnwanted(parts, call);
-      const { status, fields } = await ask(parts, call, token, effects);
+      const { status, fields } = await ask(parts, call, token, recorder, effects);
       const number = Number(fields[0]);
       switch (status) {
         case 'applied':
         case 'completed':
           return told(parts, call, status, number, fields[1] as Buffer, wait ? monotonicMs() - startedAt : 0);
+        case 'seen':
+          return told(parts, call, 'completed', 0, NO_REPLIES, wait ? monotonicMs() - startedAt : 0);
         case 'conflict':
           throw refusalError(call.key, recorder.origin(number), null);
         case 'rejected':
@@ -102,11 +109,12 @@ function throwIfUnwanted(parts: Parts, { key, settings }: ApplyCall): void {
   if (parts.closing.aborted) throw new ClosedError('The Dedup is closing', { key });
 }
 
-/** @throws StoreUnavailableError: nothing was applied; OutcomeUnknownError; UnsafeServerError */
+/** @throws StoreUnavailableError: nothing was applied; OutcomeUnknownError; UnsafeServerError; InvalidOptionError of a set */
 async function ask(
   parts: Parts,
   call: ApplyCall,
   token: Buffer,
+  recorder: Recorder,
   effects: ReturnType<typeof recordAll>,
 ): Promise<ScriptReply<'apply'>> {
   const { key, redisKey, fingerprint, settings } = call;
@@ -114,6 +122,7 @@ async function ask(
   const args = { token, fingerprint, ttl_ms: ttlMs(settings), retention_ms: retentionMs, max_attempts: maxAttempts };
   try {
     if (!isChecked(parts)) await checkServer(parts, key);
+    if (recorder.marks) await recorder.agree();
     return await parts.scripts.call('apply', redisKey, args, { effects });
   } catch (error) {
     if (!(error instanceof ExchangeError)) throw error;

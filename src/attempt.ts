@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { monotonicMs } from './clock.js';
 import type { Effects } from './effects/effects.js';
-import { type EffectOrigin, effectsOf, type Recorder } from './effects/recorder.js';
+import { type EffectOrigin, effectsOf, type Recorder, type RecorderSubject } from './effects/recorder.js';
 import { LeaseLostError } from './errors.js';
 import type { LeaseLostReason } from './events.js';
 import { Lease, type LeaseHolder, type LeaseTerms } from './lease.js';
@@ -126,24 +126,36 @@ export class HandlerRun {
   /** @param makeRecorder called when the handler first asks for its `tx`: many write nothing */
   constructor(
     readonly attempt: Attempt,
-    private readonly makeRecorder: (subject: AttemptTerms) => Recorder,
+    private readonly subject: RecorderSubject,
+    private readonly makeRecorder: (subject: RecorderSubject) => Recorder,
   ) {}
 
   get tx(): Effects {
-    if (!this.#recorder) {
-      this.#recorder = this.makeRecorder(this.attempt.terms);
-      if (this.#closed) this.#recorder.close(this.#closed);
-    }
-    return effectsOf(this.#recorder);
+    return effectsOf(this.#recording());
   }
 
   get effects(): EffectList {
-    return this.#recorder?.effects ?? NO_EFFECTS;
+    return this.#recorder?.effects ?? this.subject.mark?.effects ?? NO_EFFECTS;
+  }
+
+  /** Asks whether the sets that it marks are used as others use them; undefined where it marks none. */
+  get agree(): (() => Promise<void>) | undefined {
+    const recorder = this.#recorder;
+    const marking = recorder?.marks === false ? undefined : (recorder ?? this.subject.mark);
+    return marking && (() => marking.agree());
   }
 
   /** Which of the caller's commands or conditions an effect is, by the number that the script tells. */
   origin(number: number): EffectOrigin {
-    return (this.#recorder as Recorder).origin(number);
+    return this.#recording().origin(number);
+  }
+
+  #recording(): Recorder {
+    if (!this.#recorder) {
+      this.#recorder = this.makeRecorder(this.subject);
+      if (this.#closed) this.#recorder.close(this.#closed);
+    }
+    return this.#recorder;
   }
 
   /** Its `tx` takes nothing from now on. */

@@ -13,10 +13,16 @@ import { evictionReport } from './redis/server.js';
 /** A record that is not completed outlives its lease and a slow redelivery. */
 const SHORTEST_TTL_MS = 60_000;
 
-/** @throws UnsafeServerError; ExchangeError, `unknown` only where the claim may stand */
+/** @throws UnsafeServerError; InvalidOptionError of a set; ExchangeError, `unknown` only where the claim may stand */
 export function claim(parts: Parts, call: Call, token: Buffer): Promise<ScriptReply<'claim'>> {
   const ask = () => askToClaim(parts, call, token, call.settings.onInProgress === 'wait' && parts.hints.channel !== '');
-  return isChecked(parts) ? ask() : checkServer(parts, call.key).then(ask);
+  return isChecked(parts) && !call.mark ? ask() : prepare(parts, call).then(ask);
+}
+
+/** Asks what is to be known before the first claim on a connection, or in a set. */
+async function prepare(parts: Parts, { key, mark }: Call): Promise<void> {
+  if (!isChecked(parts)) await checkServer(parts, key);
+  await mark?.agree();
 }
 
 /** What the owner of a claim knows of its attempt, by the fields of an `owned` answer. */
@@ -44,7 +50,7 @@ export async function giveBack(parts: Parts, call: Call, token: Buffer): Promise
 function askToClaim(parts: Parts, call: Call, token: Buffer, waits: boolean): Promise<ScriptReply<'claim'>> {
   const { fingerprint, settings } = call;
   const { leaseMs, retentionMs, maxAttempts } = settings;
-  return parts.scripts.call('claim', call.redisKey, {
+  const args = {
     token,
     fingerprint,
     lease_ms: leaseMs,
@@ -52,7 +58,8 @@ function askToClaim(parts: Parts, call: Call, token: Buffer, waits: boolean): Pr
     retention_ms: retentionMs,
     max_attempts: maxAttempts,
     waits: waits ? '1' : '0',
-  });
+  };
+  return parts.scripts.call('claim', call.redisKey, args, call.mark ? { effects: call.mark.effects } : {});
 }
 
 /** How long a record that is not completed lives, from each write. */

@@ -36,8 +36,20 @@ export const json: JsonCodec = {
   },
 };
 
-/** What callers get of a handler's `T`: its JSON form with a JSON codec, `T` itself with any other. */
-export type Stored<T, C extends Codec = JsonCodec> = C extends { readonly form: 'json' } ? JsonForm<T> : T;
+/** Marks the codec of calls whose record is a mark in a set: no result is kept. */
+export interface NoResult extends Codec {
+  readonly form: 'none';
+}
+
+/** The codec of calls with `record: set`. */
+export const noResult: NoResult = { form: 'none', encode: () => '', decode: () => undefined };
+
+/** What callers get of a handler's `T`: its JSON form with a JSON codec, `T` itself with any other that keeps it. */
+export type Stored<T, C extends Codec = JsonCodec> = C extends { readonly form: 'json' }
+  ? JsonForm<T>
+  : C extends { readonly form: 'none' }
+    ? undefined
+    : T;
 
 /** What is left of a value after `JSON.parse(JSON.stringify(value))`, with `undefined` kept at the top. */
 export type JsonForm<T> =

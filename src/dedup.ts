@@ -1,6 +1,6 @@
 /** Dedup: options in, parts wired. What a call does is told in once.ts. */
 import { runApply } from './apply.js';
-import type { Codec, JsonCodec, Stored } from './codec.js';
+import { type Codec, type JsonCodec, type NoResult, noResult, type Stored } from './codec.js';
 import type { Duration } from './duration.js';
 import type { Effects } from './effects/effects.js';
 import type { Reply } from './effects/replies.js';
@@ -16,6 +16,7 @@ import {
   checkHandler,
   type DedupOptions,
   type DedupSettings,
+  type MarkedOptions,
   type OnceOptions,
   readApplyOptions,
   readDedupOptions,
@@ -37,7 +38,7 @@ import { checkStore, forgetRecord, inspectRecord } from './records.js';
 import type { ServerReport } from './redis/check.js';
 import type { RedisConnection } from './redis/connection.js';
 import { duration, flag, hashTag } from './rules.js';
-import { openSet } from './seen.js';
+import { openSet, recordMarkOf } from './seen.js';
 import type { SeenOptions, SeenSet } from './seen-set.js';
 import { newToken } from './token.js';
 
@@ -104,23 +105,29 @@ export class Dedup<out C extends Codec = JsonCodec> {
    * @throws StoreUnavailableError: surely nothing was applied; OutcomeUnknownError: a later call settles it
    * @throws the reason of `signal`, where it aborts before the handler has started
    */
-  async once<T, K extends Codec | undefined = undefined>(
+  once(key: string, handler: Handler<unknown>, options: MarkedOptions): Promise<undefined>;
+  once<T, K extends Codec | undefined = undefined>(
     key: string,
     handler: Handler<T>,
     options?: OnceOptions<K>,
-  ): Promise<Stored<T, CodecOf<K, C>>> {
-    const settings = readOnceOptions(options, this.#view.settings);
-    return (await this.#run(key, handler, settings)).value as Stored<T, CodecOf<K, C>>;
+  ): Promise<Stored<T, CodecOf<K, C>>>;
+  async once(key: string, handler: Handler<unknown>, options?: OnceOptions<Codec | undefined>): Promise<unknown> {
+    return (await this.#run(key, handler, readOnceOptions(options, this.#view.settings))).value;
   }
 
   /** As `once`, and tells how the call came to its value. */
-  async run<T, K extends Codec | undefined = undefined>(
+  run(key: string, handler: Handler<unknown>, options: MarkedOptions): Promise<Outcome<undefined>>;
+  run<T, K extends Codec | undefined = undefined>(
     key: string,
     handler: Handler<T>,
     options?: OnceOptions<K>,
-  ): Promise<Outcome<Stored<T, CodecOf<K, C>>>> {
-    const settings = readOnceOptions(options, this.#view.settings);
-    return (await this.#run(key, handler, settings)) as Outcome<Stored<T, CodecOf<K, C>>>;
+  ): Promise<Outcome<Stored<T, CodecOf<K, C>>>>;
+  async run(
+    key: string,
+    handler: Handler<unknown>,
+    options?: OnceOptions<Codec | undefined>,
+  ): Promise<Outcome<unknown>> {
+    return this.#run(key, handler, readOnceOptions(options, this.#view.settings));
   }
 
   /**
@@ -136,19 +143,26 @@ export class Dedup<out C extends Codec = JsonCodec> {
    * const failed = outcomes.filter(({ status }) => status === 'failed');
    * ```
    */
-  async onceMany<I, T, K extends Codec | undefined = undefined>(
+  onceMany<I>(
+    items: readonly I[],
+    spec: BatchSpec<I, unknown>,
+    options: MarkedOptions,
+  ): Promise<BatchOutcome<I, undefined>[]>;
+  onceMany<I, T, K extends Codec | undefined = undefined>(
     items: readonly I[],
     spec: BatchSpec<I, T>,
     options?: OnceOptions<K>,
-  ): Promise<BatchOutcome<I, Stored<T, CodecOf<K, C>>>[]> {
+  ): Promise<BatchOutcome<I, Stored<T, CodecOf<K, C>>>[]>;
+  async onceMany<I>(
+    items: readonly I[],
+    spec: BatchSpec<I, unknown>,
+    options?: OnceOptions<Codec | undefined>,
+  ): Promise<BatchOutcome<I, unknown>[]> {
     const settings = readOnceOptions(options, this.#view.settings);
     const limit = new Limit(checkBatch(items, spec));
     const run = (key: string, handler: Handler<unknown>, own: OnceOptions) =>
       this.#run(key, handler, readOnceOptions(own, settings));
-    return (await Promise.all(items.map((item) => outcomeOf(item, spec, limit, run)))) as BatchOutcome<
-      I,
-      Stored<T, CodecOf<K, C>>
-    >[];
+    return Promise.all(items.map((item) => outcomeOf(item, spec, limit, run)));
   }
 
   /**
@@ -229,7 +243,9 @@ export class Dedup<out C extends Codec = JsonCodec> {
    *
    * @throws InvalidOptionError naming the option that is wrong
    */
-  with<K extends Codec | undefined = undefined>(options: OnceOptions<K>): Dedup<CodecOf<K, C>> {
+  with(options: MarkedOptions): Dedup<NoResult>;
+  with<K extends Codec | undefined = undefined>(options: OnceOptions<K>): Dedup<CodecOf<K, C>>;
+  with(options: OnceOptions<Codec | undefined>): Dedup<Codec> {
     const { parts, prefix, settings } = this.#view;
     return this.#makeView(new View(parts, prefix, readOnceOptions(options, settings), false));
   }
@@ -315,16 +331,19 @@ export class Dedup<out C extends Codec = JsonCodec> {
   /** Throws at once what is wrong with the call: no promise is made on the way that tells nothing new. */
   #run(key: string, handler: Handler<unknown>, settings: CallSettings): Promise<Outcome<unknown>> {
     checkHandler(handler, key);
-    const { redisKey } = this.#subject(key, settings.slot);
-    const fingerprint = fingerprintOf(settings.fingerprint, key);
-    return runOnce(this.#view.parts, { key, redisKey, fingerprint, settings, handler });
+    return runOnce(this.#view.parts, { ...this.#callOf(key, settings), handler });
   }
 
   #apply(key: string, write: (tx: Effects) => void, settings: CallSettings): Promise<Applied> {
     checkHandler(write, key);
+    return runApply(this.#view.parts, { ...this.#callOf(key, settings), write });
+  }
+
+  #callOf(key: string, settings: CallSettings) {
     const { redisKey } = this.#subject(key, settings.slot);
+    const mark = recordMarkOf(this.#view.parts, { key, redisKey }, settings.record);
     const fingerprint = fingerprintOf(settings.fingerprint, key);
-    return runApply(this.#view.parts, { key, redisKey, fingerprint, settings, write });
+    return { key, redisKey, fingerprint, mark, settings: mark ? { ...settings, codec: noResult } : settings };
   }
 
   #makeView<K extends Codec>(view: View): Dedup<K> {

@@ -26,7 +26,7 @@ export async function execute(
   attempt: Attempt,
   tell: (answer: Answer) => void,
 ): Promise<Buffer> {
-  const { key, redisKey, settings } = call;
+  const { key, redisKey, mark, settings } = call;
   const { signal } = settings;
   const unlisten = onAbort(signal, (reason) => attempt.interrupt(reason));
   let committing = false;
@@ -37,7 +37,7 @@ export async function execute(
       throw signal?.aborted ? signal.reason : new ClosedError('The Dedup is closing', { key });
     }
     for (let number = 0; ; number += 1) {
-      const run = new HandlerRun(attempt, parts.recorder);
+      const run = new HandlerRun(attempt, call, parts.recorder);
       let result: Buffer;
       let ran = false;
       try {
@@ -50,7 +50,9 @@ export async function execute(
         throw error;
       }
       committing = true;
-      const commitment = { retentionMs: settings.retentionMs, result, effects: run.effects, run: number };
+      const { effects, agree } = run;
+      const retentionMs = mark?.keptMs ?? settings.retentionMs;
+      const commitment = { retentionMs, result, effects, agree, run: number };
       const refusal = await commit(parts, attempt.terms, commitment);
       committing = false;
       if (refusal) {
@@ -74,15 +76,18 @@ export async function execute(
 /**
  * Gives up an attempt whose commit was refused. Returns where a late copy of the commit was applied after all.
  *
- * @throws ConditionFailedError, EffectRejectedError; LeaseLostError, BrokenRecordError; OutcomeUnknownError
+ * @throws ConditionFailedError, EffectRejectedError, InvalidOptionError; LeaseLostError, BrokenRecordError; OutcomeUnknownError
  */
-async function refuse(parts: Parts, run: HandlerRun, { number, reason, doubt }: Refusal): Promise<void> {
+async function refuse(parts: Parts, run: HandlerRun, refusal: Refusal): Promise<void> {
+  const { number, reason, doubt } = refusal;
   const { key } = run.attempt.terms;
   // A conflict says nothing against the handler.
   const status = await release(parts, run.attempt, reason === null ? 'interrupted' : 'failed');
   if (status === 'done') return;
   if (status instanceof ExchangeError) throw outcomeUnknown(key, status);
-  if (status === 'released' || status === 'failed') throw refusalError(key, run.origin(number), reason);
+  if (status === 'released' || status === 'failed') {
+    throw refusal.error ?? refusalError(key, run.origin(number), reason);
+  }
   throw notCommitted(key, status, doubt);
 }
 

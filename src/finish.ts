@@ -6,7 +6,7 @@
  */
 import type { AttemptTerms } from './attempt.js';
 import { monotonicMs } from './clock.js';
-import { type DedupError, LeaseLostError } from './errors.js';
+import { type DedupError, InvalidOptionError, LeaseLostError } from './errors.js';
 import type { Parts } from './parts.js';
 import { ExchangeError } from './redis/connection.js';
 import type { EffectList, ScriptArgs, ScriptReply } from './redis/scripts.js';
@@ -26,12 +26,20 @@ export interface Commitment {
   readonly retentionMs: number;
   readonly result: string | Buffer;
   readonly effects: EffectList;
+  /**
+   * Asks whether the sets that it marks ids in are used as others use them, where it does mark.
+   *
+   * @throws InvalidOptionError; ExchangeError, `unsent`
+   */
+  readonly agree?: (() => Promise<void>) | undefined;
   /** How many runs of the handler met a conflict before this one. */
   readonly run: number;
 }
 
 /** The script's number of the effect that a commit found impossible, and why; `reason` null for a condition. */
 export interface Refusal {
+  /** What to throw, where it is known here. */
+  readonly error?: Error;
   readonly number: number;
   readonly reason: string | null;
   /** A copy of the commit may be under way still. */
@@ -39,7 +47,7 @@ export interface Refusal {
 }
 
 /** The commit phase may take this many times `redisTimeout`; the last of them is the settlement's. */
-const COMMIT_TIMEOUTS = 3;
+export const COMMIT_TIMEOUTS = 3;
 const PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 2_000;
 
@@ -52,7 +60,7 @@ const LONGEST_PAUSE_MS = 2_000;
 export async function commit(
   parts: Parts,
   terms: AttemptTerms,
-  { retentionMs, result, effects, run }: Commitment,
+  { retentionMs, result, effects, agree, run }: Commitment,
 ): Promise<Refusal | undefined> {
   const { key, redisKey, token, fence, born } = terms;
   const { redisTimeoutMs } = parts.settings;
@@ -61,6 +69,7 @@ export async function commit(
   let cause: ExchangeError | undefined;
   while (monotonicMs() < until) {
     try {
+      if (agree) await agree();
       const args = { token, fence, born, run, retention_ms: retentionMs, channel: parts.hints.channel, result };
       const deadline = Math.min(until, parts.scripts.deadline());
       const { status, fields, steady } = await parts.scripts.call('commit', redisKey, args, { deadline, effects });
@@ -71,6 +80,7 @@ export async function commit(
       if (status === 'rejected') return { number: Number(fields[0]), reason: String(fields[1]), doubt };
       throw notCommitted(key, status, doubt);
     } catch (error) {
+      if (error instanceof InvalidOptionError) return { error, number: 0, reason: 'refused', doubt };
       if (!(error instanceof ExchangeError)) throw error;
       cause = error;
       parts.events.emit('storeError', parts.subject(terms), { operation: 'commit', code: error.code });

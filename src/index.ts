@@ -1,5 +1,13 @@
 /** The public names. */
-export { type Codec, type CodecContext, type JsonCodec, type JsonForm, json, type Stored } from './codec.js';
+export {
+  type Codec,
+  type CodecContext,
+  type JsonCodec,
+  type JsonForm,
+  json,
+  type NoResult,
+  type Stored,
+} from './codec.js';
 export { Dedup } from './dedup.js';
 export type { Duration } from './duration.js';
 export type {
@@ -40,7 +48,14 @@ export {
   UnsafeServerError,
 } from './errors.js';
 export type { DedupEvents, KeyEvent, LeaseLostReason } from './events.js';
-export { type ApplyOptions, type DedupOptions, type ErrorPolicy, type OnceOptions, RETENTION } from './options.js';
+export {
+  type ApplyOptions,
+  type DedupOptions,
+  type ErrorPolicy,
+  type MarkedOptions,
+  type OnceOptions,
+  RETENTION,
+} from './options.js';
 export type {
   Applied,
   ApplyEntry,

@@ -7,6 +7,7 @@
  * key, so that other keys of the library have a place of their own.
  */
 import { createHash } from 'node:crypto';
+import calculateSlot from 'cluster-key-slot';
 import { InvalidKeyError, InvalidOptionError } from './errors.js';
 import { given } from './given.js';
 
@@ -51,6 +52,13 @@ export function recordKey(prefix: string, key: string, slot: string | undefined)
  */
 export function isRecordKey(redisKey: string, namespace: string): boolean {
   return redisKey.replace(/^\{[^{}]*\}:/, '').startsWith(`${namespace}:`);
+}
+
+/** Are two Redis keys in one Cluster slot, once the connection's prefix is before them? */
+export function areInOneSlot(keyPrefix: string, one: string | Buffer, other: string | Buffer): boolean {
+  const slotOf = (key: string | Buffer) =>
+    calculateSlot(Buffer.concat([Buffer.from(keyPrefix), Buffer.from(key as string)]));
+  return slotOf(one) === slotOf(other);
 }
 
 /** @throws InvalidKeyError for what is no usable key */

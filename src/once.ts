@@ -2,6 +2,7 @@
 import { Attempt, type AttemptTerms, HandlerRun } from './attempt.js';
 import { claim, giveBack, ownerTerms } from './claim.js';
 import { monotonicMs } from './clock.js';
+import type { RecordMark } from './effects/mark.js';
 import { ClosedError, CodecError, InvalidOptionError, type StoredFailure, StoredFailureError } from './errors.js';
 import { decodeResult, encodeResult, execute } from './execute.js';
 import { readFailure } from './failure.js';
@@ -28,10 +29,13 @@ export interface Call {
   readonly key: string;
   readonly redisKey: string;
   readonly fingerprint: Buffer;
+  /** Where its record is one of a set. */
+  readonly mark: RecordMark | undefined;
   readonly settings: CallSettings;
   readonly handler: Handler<unknown>;
 }
 
+const NO_RESULT = Buffer.alloc(0);
 /** A waiter outlasts the lease of a holder that died by this much. */
 const WAIT_BEYOND_LEASE_MS = 5_000;
 
@@ -136,6 +140,9 @@ class Life {
         }
         case 'completed':
           this.#answer = { status, attempt: Number(fields[0]), result: fields[1] as Buffer };
+          return undefined;
+        case 'seen':
+          this.#answer = { status: 'completed', attempt: 0, result: NO_RESULT };
           return undefined;
         case 'failed':
           this.#answer = { status, attempt: Number(fields[0]), failure: fields[1] as Buffer };
@@ -259,7 +266,7 @@ class Life {
     const unlisten = onAbort(settings.signal, (reason) => attempt.interrupt(reason));
     parts.begin(attempt);
     try {
-      const run = new HandlerRun(attempt, parts.recorder);
+      const run = new HandlerRun(attempt, call, parts.recorder);
       run.close('bypassed');
       const value = await parts.callHandler(run, call.handler);
       const result = encodeResult(parts, call, value);

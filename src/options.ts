@@ -14,8 +14,10 @@ import {
   namespaceOption,
   oneOf,
   type Rule,
+  recordOption,
   wholeNumber,
 } from './rules.js';
+import type { SeenSet } from './seen-set.js';
 
 /** What a throwing handler leaves: `'release'`, the next call runs it again; `'store'`, the failure is kept and replayed. */
 export type ErrorPolicy = 'release' | 'store';
@@ -62,12 +64,24 @@ export interface OnceOptions<C extends Codec | undefined = undefined> {
   maxRunTime?: Duration | undefined;
   /** How results become bytes. Default: JSON. */
   codec?: C | undefined;
+  /**
+   * `'full'` (default), or a set on the same connection: a completed call leaves only a mark in it. Its result is not kept
+   * and callers get `undefined`; it takes no `fingerprint`, and `retention` holds for failures alone. In Cluster call and
+   * set need the same `slot`.
+   */
+  record?: 'full' | SeenSet | undefined;
 }
+
+/** The same for a call whose record is a mark in a set: its result is not kept. */
+export type MarkedOptions = Omit<OnceOptions<Codec | undefined>, 'record' | 'fingerprint'> & {
+  record: SeenSet;
+  fingerprint?: undefined;
+};
 
 /** What an `apply` may set. */
 export type ApplyOptions = Pick<
   OnceOptions,
-  'fingerprint' | 'slot' | 'signal' | 'retention' | 'onInProgress' | 'waitTimeout' | 'maxAttempts'
+  'fingerprint' | 'slot' | 'signal' | 'retention' | 'onInProgress' | 'waitTimeout' | 'maxAttempts' | 'record'
 >;
 
 /** What a Dedup is made with. */
@@ -106,6 +120,7 @@ export interface CallSettings {
   readonly codec: Codec;
   /** For entry points; otherwise the Dedup's. */
   readonly onStoreFailure?: 'throw' | 'proceed';
+  readonly record: 'full' | SeenSet;
 }
 
 /** Options of a whole Dedup, checked; durations in ms. */
@@ -137,6 +152,7 @@ const CALL_RULES: { [K in keyof OnceOptions]-?: { setting: keyof CallSettings; r
   conflictRetries: { setting: 'conflictRetries', rule: wholeNumber(0, 10_000) },
   maxRunTime: { setting: 'maxRunTimeMs', rule: duration(100, 7 * DAY) },
   codec: { setting: 'codec', rule: codecOption },
+  record: { setting: 'record', rule: recordOption },
 };
 
 const DEDUP_RULES: {
@@ -164,6 +180,7 @@ const CALL_DEFAULTS: CallSettings = {
   conflictRetries: 0,
   maxRunTimeMs: HOUR,
   codec: json as JsonCodec,
+  record: 'full',
 };
 
 const DEDUP_DEFAULTS: DedupSettings = {
@@ -184,6 +201,7 @@ const APPLY_OPTIONS: readonly (keyof OnceOptions)[] = [
   'onInProgress',
   'waitTimeout',
   'maxAttempts',
+  'record',
 ] satisfies (keyof ApplyOptions)[];
 
 const PER_CALL_ONLY = ['fingerprint', 'slot', 'signal'];
@@ -264,6 +282,9 @@ function readEntries(entries: [string, unknown][], outer: CallSettings): CallSet
     }
     const { setting, rule } = CALL_RULES[name as keyof OnceOptions];
     settings[setting] = rule(name, value);
+  }
+  if (settings.record !== 'full' && settings.fingerprint !== undefined) {
+    throw new InvalidOptionError('Expected no `fingerprint` where `record` is a set: a mark has no room for one');
   }
   return settings as unknown as CallSettings;
 }

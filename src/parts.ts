@@ -3,7 +3,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { Agreements } from './agreements.js';
 import type { Attempt, HandlerRun } from './attempt.js';
 import { monotonicMs } from './clock.js';
-import { Recorder } from './effects/recorder.js';
+import { Recorder, type RecorderSubject } from './effects/recorder.js';
 import { ClosedError, InProgressError, InvalidOptionError } from './errors.js';
 import { type EventSubject, Events, type LeaseLostReason } from './events.js';
 import { Flights } from './flight.js';
@@ -74,9 +74,10 @@ export class Parts {
   }
 
   /** A `tx` for the call of a key. */
-  readonly recorder = ({ key, redisKey }: { key: string; redisKey: string }): Recorder => {
-    const { keyPrefix, isCluster } = this.connection;
-    return new Recorder({ key, redisKey, namespace: this.#namespace, keyPrefix, isCluster });
+  readonly recorder = ({ key, redisKey, mark }: RecorderSubject): Recorder => {
+    const { connection } = this;
+    const { keyPrefix, isCluster } = connection;
+    return new Recorder({ key, redisKey, namespace: this.#namespace, keyPrefix, isCluster, connection, mark });
   };
 
   /** Tells of an attempt whose lease is lost. */

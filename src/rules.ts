@@ -3,6 +3,7 @@ import type { Codec } from './codec.js';
 import { formatMs, parseDuration } from './duration.js';
 import { InvalidOptionError } from './errors.js';
 import { given } from './given.js';
+import { type SeenSet, workOf } from './seen-set.js';
 
 /**
  * Reads one option; `undefined` never reaches it.
@@ -91,6 +92,11 @@ export function abortSignal(name: string, value: unknown): AbortSignal {
 export function errorPolicy(name: string, value: unknown): unknown {
   if (typeof value === 'function' || value === 'release' || value === 'store') return value;
   throw new InvalidOptionError(`Expected \`${name}\` to be \`release\`, \`store\` or a function, got ${given(value)}`);
+}
+
+export function recordOption(name: string, value: unknown): 'full' | SeenSet {
+  if (value === 'full' || workOf(value)) return value as 'full' | SeenSet;
+  throw new InvalidOptionError(`Expected \`${name}\` to be \`full\` or a SeenSet, got ${given(value)}`);
 }
 
 export function codecOption(name: string, value: unknown): Codec {

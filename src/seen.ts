@@ -1,15 +1,17 @@
 /** What a set of seen ids does: its options in, marks made and looked for, many in few round trips. */
-import { checkServer } from './claim.js';
-import { InvalidOptionError, OutcomeUnknownError } from './errors.js';
+import { checkServer, isChecked } from './claim.js';
+import { bucketPlan, type RecordMark, recordMarkWords } from './effects/mark.js';
+import { CrossSlotError, InvalidOptionError, OutcomeUnknownError } from './errors.js';
+import { COMMIT_TIMEOUTS } from './finish.js';
 import { given } from './given.js';
-import { checkKey, recordKey } from './key.js';
+import { areInOneSlot, checkKey, recordKey } from './key.js';
 import { readMethodOptions } from './options.js';
 import type { Parts } from './parts.js';
 import { ExchangeError } from './redis/connection.js';
 import type { ScriptReply } from './redis/scripts.js';
 import { duration, hashTag, namespaceOption, wholeNumber } from './rules.js';
 import { type Mark, SeenLayout, type SeenTerms } from './seen-layout.js';
-import { type SeenOptions, type SeenSet, type SeenWork, seenSetOf } from './seen-set.js';
+import { type SeenOptions, type SeenSet, type SeenWork, seenSetOf, workOf } from './seen-set.js';
 import { storeUnavailable } from './verdicts.js';
 
 const DAY = 24 * 3_600_000;
@@ -20,6 +22,8 @@ const RULES = {
   slot: hashTag,
 };
 const SHORTEST_BUCKET_MS = 100;
+/** A record outlives all resends of its commit. */
+const SHORTEST_KEPT_MS = 60_000;
 /** Ids that are sent at a time. */
 const MOST_AT_A_TIME = 20_000;
 /** Digests of one entry: Lua takes no more than some 8,000 values in one call. */
@@ -50,6 +54,35 @@ export function openSet(
     );
   }
   return seenSetOf(name, new Work(parts, name, prefix, new SeenLayout(prefix, name, read.slot ?? slot, terms)));
+}
+
+/**
+ * How the record of a call is marked, where `record` is a set.
+ *
+ * @throws InvalidOptionError for a set of another connection; CrossSlotError
+ */
+export function recordMarkOf(
+  parts: Parts,
+  subject: { readonly key: string; readonly redisKey: string },
+  record: 'full' | SeenSet,
+): RecordMark | undefined {
+  const work = workOf(record);
+  if (!work) return undefined;
+  const { connection, settings } = parts;
+  const { key, redisKey } = subject;
+  if (work.connection !== connection) {
+    throw new InvalidOptionError('Expected `record` to be a set on the connection of the call', { key });
+  }
+  const mark = work.markOfRecord(subject);
+  if (connection.isCluster && !areInOneSlot(connection.keyPrefix, mark.keys[0] as string, redisKey)) {
+    throw new CrossSlotError('Expected the set of `record` to be in the slot of the call: give both the same `slot`', {
+      key,
+    });
+  }
+  const keptMs = Math.max(SHORTEST_KEPT_MS, COMMIT_TIMEOUTS * settings.redisTimeoutMs);
+  const words = recordMarkWords(1, mark, keptMs);
+  const effects = { keys: mark.keys, plan: bucketPlan(mark), words, alone: false };
+  return { mark, keptMs, effects, agree: () => work.agree() };
 }
 
 /** One entry of the script: ids of one shard. */
@@ -102,17 +135,20 @@ class Work implements SeenWork {
   }
 
   /** For each id whether it is new. */
-  #ask(task: 'add' | 'has', key: string | undefined, ids: readonly string[]): Promise<boolean[]> {
+  async #ask(task: 'add' | 'has', key: string | undefined, ids: readonly string[]): Promise<boolean[]> {
     // A copy: the caller may change its list meanwhile.
     const asked = [...ids];
     for (const id of asked) checkKey(id, this.parts.settings.maxKeyBytes);
-    return this.parts.track(key ?? this.name, async () => {
+    this.parts.enter(key ?? this.name);
+    try {
       const news: boolean[] = new Array(asked.length);
       for (let from = 0; from < asked.length; from += MOST_AT_A_TIME) {
         await this.#askSome(task, key, asked.slice(from, from + MOST_AT_A_TIME), from, news);
       }
       return news;
-    });
+    } finally {
+      this.parts.leave();
+    }
   }
 
   async #askSome(
@@ -123,7 +159,7 @@ class Work implements SeenWork {
     news: boolean[],
   ): Promise<void> {
     try {
-      await checkServer(this.parts, key ?? this.name);
+      if (!isChecked(this.parts)) await checkServer(this.parts, key ?? this.name);
       await this.agree();
     } catch (error) {
       if (!(error instanceof ExchangeError)) throw error;
@@ -176,8 +212,7 @@ class Work implements SeenWork {
   }
 
   #send(task: 'add' | 'has', { keys: [first, ...others], indexes }: Entry): Promise<ScriptReply<'seen'>> {
-    const plan = '1'.repeat(others.length);
-    const effects = { keys: others, plan, words: [...indexes.keys()], alone: false };
+    const effects = { keys: others, plan: '1'.repeat(others.length), words: [...indexes.keys()], alone: false };
     return this.parts.scripts.call('seen', first as string, { task, bucket_ms: this.layout.bucketMs }, { effects });
   }
 

@@ -8,8 +8,11 @@ Words    per effect: name, type, number of its key among the entry's keys (0: no
 Names    lower case: a condition; upper case: a command, the first argument of which is the key
            equals value | hash_equals field, value | exists | absent | version field, expected (raises it as well)
            UNLINK has the numbers of its further keys as arguments, PUBLISH its channel
+           SEEN buckets, bucket_ms, digest: the mark of an id, its key being the first of so many buckets (lib/seen.lua)
+           MARK, the same and kept_ms: the mark of the record itself, which is then kept for that long, without a result.
+           It is told before all others and made after them, so that a commit that breaks off has not made it
 Types    what the key must be for the write: a type of Redis', "any" for a command that takes each, "none" where there is
-         no write, or no key
+         no write, or no key; "seen" for marks
 Plan     one letter a key: how much of its contents matters, see lib/follow.lua
 ]]
 
@@ -34,6 +37,10 @@ local function parse_effects(effects)
     }
     list.has_conditions = list.has_conditions or is_condition
     at = at + 4 + count
+  end
+  if list[1] and list[1].name == "MARK" then
+    list.mark = table.remove(list, 1)
+    list[#list + 1] = list.mark
   end
   return list
 end
@@ -101,18 +108,27 @@ local function command_of(effect, list)
 end
 
 -- Why the server would refuse the command itself: it is renamed, or the user may not give it. Before 7.0 it cannot be asked.
-local function refusal_of(effect, list)
+local function refusal_of(...)
   if not redis.acl_check_cmd then
     return nil
   end
-  local known, allowed = pcall(redis.acl_check_cmd, command_of(effect, list))
+  local known, allowed = pcall(redis.acl_check_cmd, ...)
   if not known then
     return "unknown_command"
   end
   return not allowed and "no_permission" or nil
 end
 
--- Commands that fail as a whole, or not at all: the one write of an entry need not be foreseen, if it is one of these.
+-- The same for an effect.
+local function refusal_of_effect(effect, list)
+  if effect.type == "seen" then
+    return refusal_of("SADD", effect.key, "0") or refusal_of("PEXPIREAT", effect.key, "0")
+  end
+  return refusal_of(command_of(effect, list))
+end
+
+-- Commands that fail as a whole, or not at all: the one write of an entry need not be foreseen, if it is one of these. A
+-- mark is none of them: it is several commands, and made by what was found of it.
 local WHOLE = {
   INCR = true,
   INCRBY = true,
@@ -129,7 +145,7 @@ local WHOLE = {
 local function check_effects(list)
   local data = {}
   for index, effect in ipairs(list) do
-    local reason = effect.is_write and (refusal_of(effect, list) or follow(data, list, effect))
+    local reason = effect.is_write and (refusal_of_effect(effect, list) or follow(data, list, effect))
     if reason then
       return string.format("%.0f", index), reason
     end
@@ -184,7 +200,12 @@ local function write_effects(list)
   local replies, written = {}, false
   for index, effect in ipairs(list) do
     if effect.is_write then
-      local ran, reply = pcall(redis.call, command_of(effect, list))
+      local ran, reply
+      if effect.type == "seen" then
+        ran, reply = pcall(make_mark, list, effect)
+      else
+        ran, reply = pcall(redis.call, command_of(effect, list))
+      end
       if not ran then
         -- Why, in the words of the check, which a lone write was spared.
         local _, reason = check_effects(list)

@@ -147,6 +147,9 @@ local function follow(data, list, effect)
   if kind == "none" then
     return nil
   end
+  if kind == "seen" then
+    return follow_mark(list, effect)
+  end
   if name == "UNLINK" then
     vanish(state_of(data, list, effect.number, "replaced"))
     for at = first, last do

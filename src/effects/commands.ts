@@ -31,7 +31,7 @@ export interface CommandSpec {
   readonly alone?: true;
 }
 
-export type CommandName = Exclude<keyof Effects, 'require'>;
+export type CommandName = Exclude<keyof Effects, 'require' | 'seen'>;
 
 const nothing = (): Word[] => [];
 

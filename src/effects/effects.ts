@@ -1,4 +1,5 @@
 /** `tx` as callers see it: Redis' write commands, named and argued as in ioredis, and conditions. */
+import type { SeenSet } from '../seen-set.js';
 
 /** A key, without the connection's `keyPrefix`: ioredis adds that, as it does everywhere. */
 export type EffectKey = string | Buffer;
@@ -26,7 +27,7 @@ type GeoaddFlag = 'NX' | 'XX' | 'CH';
  * Every method returns `tx`. What a command cannot mean is refused by the call itself:
  * - `InvalidOptionError`: a wrong argument, too many of them, or a sequence that cannot be checked (docs/effects.md)
  * - `InvalidKeyError`: no key, or the key of a record of the library
- * - `CrossSlotError`: in Cluster, a key of another slot than the record's
+ * - `CrossSlotError`: in Cluster, a key, or a set, of another slot than the record's
  * - `TxClosedError`: the handler has settled
  * - `StoreUnavailableError`: the handler runs without dedup (`onStoreFailure: 'proceed'`)
  *
@@ -105,6 +106,9 @@ export interface Effects {
   xack(key: EffectKey, group: EffectValue, ...ids: Many<string>): this;
 
   pfadd(key: EffectKey, ...elements: (EffectValue | readonly EffectValue[])[]): this;
+  /** Marks an id in a set of this connection, where it is not marked yet. In Cluster both need the same `slot`. */
+  seen(set: SeenSet, id: string): this;
+
   /** Reaches its subscribers only if all is committed. A crash in that instant cannot take it back, nor send it again. */
   publish(channel: EffectValue, message: EffectValue): this;
 }

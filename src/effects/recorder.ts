@@ -1,5 +1,4 @@
 /** `tx`: takes commands and conditions in, each checked as far as it can be without the data, and sends nothing. */
-import calculateSlot from 'cluster-key-slot';
 import {
   CrossSlotError,
   InvalidKeyError,
@@ -8,11 +7,14 @@ import {
   TxClosedError,
 } from '../errors.js';
 import { given } from '../given.js';
-import { isRecordKey } from '../key.js';
+import { areInOneSlot, isRecordKey } from '../key.js';
 import { type EffectList, NO_EFFECTS } from '../redis/scripts.js';
-import { integer, type Place, refuse, type Word, word } from './arguments.js';
+import type { Mark } from '../seen-layout.js';
+import { type SeenSet, type SeenWork, workOf } from '../seen-set.js';
+import { integer, type Place, refuse, type Word, word, wrong } from './arguments.js';
 import { COMMANDS, type CommandName, type CommandSpec } from './commands.js';
 import type { Conditions, Effects } from './effects.js';
+import { bucketPlan, markArguments, type RecordMark, recordMarkWords } from './mark.js';
 import { KeyUse } from './plan.js';
 
 /** Which of the caller's commands or conditions an effect of the script is. */
@@ -23,15 +25,23 @@ export interface EffectOrigin {
   readonly name: string;
 }
 
-/** Where the effects are to land. */
-export interface RecorderTerms {
+/** The call that makes the effects. */
+export interface RecorderSubject {
   /** The dedup key, for errors. */
   readonly key: string;
   readonly redisKey: string;
+  /** Where the record is one of a set. */
+  readonly mark?: RecordMark | undefined;
+}
+
+/** Where the effects are to land. */
+export interface RecorderTerms extends RecorderSubject {
   /** The first part of every record's key, escaped. */
   readonly namespace: string;
   readonly keyPrefix: string;
   readonly isCluster: boolean;
+  /** The connection, for comparison. */
+  readonly connection: object;
 }
 
 const MOST_COMMANDS = 1_000;
@@ -48,6 +58,7 @@ export class Recorder {
   readonly #words: Word[] = [];
   readonly #origins: EffectOrigin[] = [];
   readonly #require: Conditions;
+  readonly #sets = new Set<Pick<SeenWork, 'agree'>>();
   #commands = 0;
   #conditions = 0;
   #bytes = 0;
@@ -56,6 +67,7 @@ export class Recorder {
 
   constructor(terms: RecorderTerms) {
     this.#terms = terms;
+    if (terms.mark) this.#sets.add(terms.mark);
     this.#require = {
       equals: (key, value) => this.#condition('equals', 'none', [key], ['the value', value]),
       hashEquals: (key, field, value) =>
@@ -80,16 +92,76 @@ export class Recorder {
   }
 
   get effects(): EffectList {
-    if (this.#words.length === 0) return NO_EFFECTS;
-    const plan = this.#uses.map(({ letter }) => letter).join('');
-    const effects = { keys: this.#keys, plan, words: this.#words, alone: this.#alone };
+    const effects = this.#withMark();
+    const { keys, plan } = effects;
     if (!this.#terms.isCluster || !this.#uses.some(({ comesBack }) => comesBack)) return effects;
-    return { ...effects, keys: [...this.#keys, absentKey(this.#terms)], plan: `${plan}1` };
+    return { ...effects, keys: [...keys, absentKey(this.#terms)], plan: `${plan}1` };
   }
 
-  /** @param number as the script tells it, from 1 */
+  #withMark(): EffectList {
+    const { mark: record } = this.#terms;
+    if (!record && this.#words.length === 0) return NO_EFFECTS;
+    const plan = this.#uses.map(({ letter }) => letter).join('');
+    const effects = { keys: this.#keys, plan, words: this.#words, alone: this.#alone };
+    if (!record) return effects;
+    const { mark, keptMs } = record;
+    const number = this.#numbers.get(mark.keys[0] as string);
+    const words = [...recordMarkWords(number ?? this.#keys.length + 1, mark, keptMs), ...this.#words];
+    if (number !== undefined) return { ...effects, words };
+    return { ...effects, words, keys: [...this.#keys, ...mark.keys], plan: plan + bucketPlan(mark) };
+  }
+
+  /** @param number as the script tells it, from 1; the one after the last is the record's own mark */
   origin(number: number): EffectOrigin {
-    return this.#origins[number - 1] as EffectOrigin;
+    return this.#origins[number - 1] ?? { index: this.#commands, name: 'seen' };
+  }
+
+  /** Does it mark anything in a set? */
+  get marks(): boolean {
+    return this.#sets.size > 0;
+  }
+
+  /** @throws as `SeenWork` has it */
+  async agree(): Promise<void> {
+    for (const set of this.#sets) await set.agree();
+  }
+
+  seen(set: SeenSet, id: string): this {
+    this.#throwIfClosed();
+    const place = { call: 'tx.seen' };
+    const work = workOf(set) ?? wrong(place, 'the set', 'a SeenSet', set);
+    const { connection, isCluster, keyPrefix, redisKey, key } = this.#terms;
+    if (work.connection !== connection) refuse(place, 'a set of the same connection');
+    if (this.#commands === MOST_COMMANDS) refuse(place, `no more: one \`tx\` holds ${MOST_COMMANDS} commands`);
+    const mark = work.markOf(id);
+    if (isCluster && !areInOneSlot(keyPrefix, mark.keys[0] as string, redisKey)) {
+      throw new CrossSlotError(
+        'Expected the set of `tx.seen` to be in the slot of the record: give both the same `slot`',
+        {
+          key,
+        },
+      );
+    }
+    const origin = { index: this.#commands, name: 'seen' };
+    this.#push('SEEN', 'seen', this.#numberOfBuckets(mark), markArguments(mark), origin, place);
+    this.#sets.add(work);
+    this.#commands += 1;
+    return this;
+  }
+
+  /** That of the first; the others follow it. */
+  #numberOfBuckets({ keys }: Mark): number {
+    const first = keys[0] as string;
+    const known = this.#numbers.get(first);
+    if (known !== undefined) return known;
+    const number = this.#keys.length + 1;
+    this.#numbers.set(first, number);
+    for (const key of keys) {
+      this.#keys.push(key);
+      this.#uses.push(new KeyUse());
+      this.#bytes += key.length;
+    }
+    return number;
   }
 
   record(name: CommandName, spec: CommandSpec, args: readonly unknown[]): this {
@@ -183,14 +255,11 @@ export class Recorder {
         { key: dedupKey },
       );
     }
-    if (isCluster) {
-      const slotOf = (name: Buffer) => calculateSlot(Buffer.concat([Buffer.from(keyPrefix), name]));
-      if (slotOf(bytes) !== slotOf(Buffer.from(redisKey))) {
-        throw new CrossSlotError(
-          `Expected the key of \`${call}\` to be in the slot of the record: give both the same hash tag (\`slot\`)`,
-          { key: dedupKey },
-        );
-      }
+    if (isCluster && !areInOneSlot(keyPrefix, bytes, redisKey)) {
+      throw new CrossSlotError(
+        `Expected the key of \`${call}\` to be in the slot of the record: give both the same hash tag (\`slot\`)`,
+        { key: dedupKey },
+      );
     }
     return bytes;
   }

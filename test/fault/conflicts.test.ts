@@ -94,6 +94,7 @@ test.each([
         namespace: 'records',
         keyPrefix: '',
         isCluster: false,
+        connection: {},
       });
       const effects = recordAll(recorder, (tx: Effects) =>
         tx.rpush(`${data}-list`, run).require.equals(data, 'wanted'),

@@ -26,7 +26,7 @@ async function warm(
 
 /** What a handler or an `apply` writes, as the scripts take it. */
 function effectsFor(redisKey: string, write: (tx: Effects) => void): EffectList {
-  const terms = { key: redisKey, redisKey, namespace: 'none', keyPrefix: '', isCluster: false };
+  const terms = { key: redisKey, redisKey, namespace: 'none', keyPrefix: '', isCluster: false, connection: {} };
   const recorder = new Recorder(terms);
   write(effectsOf(recorder));
   return recorder.effects;

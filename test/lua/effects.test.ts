@@ -10,7 +10,7 @@ class EffectStage extends Stage {
   readonly data = `data-${randomUUID()}`;
 
   list(write: (tx: Effects, data: string) => unknown): EffectList {
-    const terms = { key: 'k', redisKey: this.key, namespace: 'once', keyPrefix: '', isCluster: false };
+    const terms = { key: 'k', redisKey: this.key, namespace: 'once', keyPrefix: '', isCluster: false, connection: {} };
     const recorder = new Recorder(terms);
     write(effectsOf(recorder), this.data);
     return recorder.effects;

@@ -339,7 +339,7 @@ describe('a call of a script', () => {
       steady: true,
       sentAt,
     });
-    expect(client.sent[0]?.words.slice(1)).toEqual([1, 'r:k', 't', 'f', 3, 4, 5, 6, '1']);
+    expect(client.sent[0]?.words.slice(1)).toEqual([1, 'r:k', 't', 'f', 3, 4, 5, 6, '1', '', 0]);
   });
 
   test('is sent again every 20 ms while it is refused by what passes', async () => {

@@ -4,7 +4,14 @@ import { effectsOf, Recorder } from '../../src/effects/recorder.js';
 import { decodeReplies } from '../../src/effects/replies.js';
 import { type DedupErrorCode, type Effects, isDedupError } from '../../src/index.js';
 
-const TERMS = { key: 'k', redisKey: '{tag}:once:k', namespace: 'once', keyPrefix: '', isCluster: false };
+const TERMS = {
+  key: 'k',
+  redisKey: '{tag}:once:k',
+  namespace: 'once',
+  keyPrefix: '',
+  isCluster: false,
+  connection: {},
+};
 
 function fresh(terms: Partial<typeof TERMS> = {}): { recorder: Recorder; tx: Effects } {
   const recorder = new Recorder({ ...TERMS, ...terms });
