@@ -18,10 +18,18 @@ const EFFECT_SUITES = [
   'test/integration/effects.test.ts',
   'test/integration/conditions.test.ts',
   'test/property/effects.test.ts',
+  'test/integration/seen-effects.test.ts',
 ];
 const SUITES = ['test/lua', ...EFFECT_SUITES, 'test/property/protocol.test.ts', 'test/integration/servers.test.ts'];
+const SEEN_SUITES = [
+  'test/lua/seen.test.ts',
+  'test/integration/seen.test.ts',
+  'test/integration/seen-effects.test.ts',
+  'test/property/seen.test.ts',
+];
 /** No other script has these. */
 const OF_EFFECTS = /^lib\/(effects|follow.*|numbers)\.lua$/;
+const OF_SEEN = /^(seen|agree|lib\/seen)\.lua$/;
 /** Random lists of writes a server: fewer than the suite plays by itself. */
 const EFFECT_LISTS = '1500';
 const LONGEST_RUN_MS = 120_000;
@@ -94,7 +102,7 @@ function statusWords(chunk: luaparse.Chunk): string[] {
 /** Do the suites turn red? A run that hangs does. */
 function caught(file = ''): Promise<boolean> {
   return new Promise((resolve) => {
-    const suites = OF_EFFECTS.test(file) ? EFFECT_SUITES : SUITES;
+    const suites = OF_SEEN.test(file) ? SEEN_SUITES : OF_EFFECTS.test(file) ? EFFECT_SUITES : SUITES;
     const args = ['vitest', 'run', ...suites, '--bail', '1', '--typecheck.enabled=false', '--reporter=dot'];
     const run = spawn('npx', args, {
       stdio: 'ignore',

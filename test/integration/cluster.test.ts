@@ -262,6 +262,37 @@ describe.each(['', 'app:', '{app}:'])('a set of seen ids with keyPrefix `%s`', (
     expect(new Set(keys.map((key) => calculateSlot(key)))).toEqual(new Set([calculateSlot(`${keyPrefix}{mine}`)]));
   });
 
+  test('marks ids and records in the slot that both have, and in no other', async () => {
+    const namespace = freshNamespace();
+    const dedup = makeDedup({ namespace }, connectCluster(keyPrefix));
+    const [set, spread] = [dedup.seen('mine', { slot: 'mine' }), dedup.seen('spread')];
+    const view = dedup.with({ slot: 'mine' });
+    await view.once('k', ({ tx }) => void tx.seen(set, 'a'));
+    await view.apply('l', (tx) => void tx.seen(set, 'b'));
+    expect(await set.addMany(['a', 'b', 'c'])).toEqual([false, false, true]);
+    const marked = view.with({ record: set });
+    expect(await marked.run('m', () => 1)).toMatchObject({ status: 'executed', value: undefined });
+    expect(await marked.run('m', () => 1)).toMatchObject({ status: 'replayed', value: undefined });
+    await marked.forget('m');
+    expect(await marked.run('m', () => 1)).toMatchObject({ status: 'replayed', attempt: 0 });
+    expect(await marked.apply('m2', () => {})).toMatchObject({ status: 'executed' });
+    await marked.forget('m2');
+    expect(await marked.apply('m2', () => {})).toMatchObject({ status: 'replayed', attempt: 0 });
+    // With a tag of its own the prefix decides alone, and every set is in the slot.
+    const isTagged = keyPrefix.includes('{');
+    const crossing = [
+      () => view.once('x', ({ tx }) => void tx.seen(spread, 'a')),
+      () => view.apply('y', (tx) => void tx.seen(spread, 'a')),
+      () => view.once('z', () => {}, { record: spread }),
+      () => dedup.once('z', () => {}, { record: set }),
+      () => view.apply('zz', () => {}, { record: spread }),
+    ];
+    for (const call of crossing) {
+      if (isTagged) await call();
+      else await expectCode<'CROSS_SLOT'>(call(), 'CROSS_SLOT');
+    }
+  });
+
   test('whose options differ is refused, wherever its shards are', async () => {
     const namespace = freshNamespace();
     await makeDedup({ namespace }, connectCluster(keyPrefix)).seen('events').add('a');
