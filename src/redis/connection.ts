@@ -63,8 +63,8 @@ export class ExchangeError extends Error {
   }
 
   /** The same reason, where more, or less, is known of the exchange as a whole. */
-  as(failure: ExchangeFailure): ExchangeError {
-    const { code, message, sentAt } = this;
+  as(failure: ExchangeFailure, sentAt = this.sentAt): ExchangeError {
+    const { code, message } = this;
     return new ExchangeError(failure, code, message, { cause: this.cause as Error | undefined, sentAt });
   }
 }

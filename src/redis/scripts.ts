@@ -87,7 +87,7 @@ export class Scripts {
         deadline,
         answer: (reply) => {
           if (!(reply instanceof ExchangeError)) {
-            resolve((earlier ? { ...reply, ...earlier, steady: false } : reply) as ScriptReply<N>);
+            resolve((earlier ? unsteady(reply, earlier.sentAt) : reply) as ScriptReply<N>);
             return;
           }
           if (reply.failure === 'unknown') earlier ??= { sentAt: reply.sentAt };
@@ -178,8 +178,11 @@ export class Scripts {
       answer = await this.connection.run(script, keys, args, deadline, list.length > 1);
     } catch (error) {
       const failure = error as ExchangeError;
-      if (list.length > 1 && failure.ofWholeList && failure.splits) this.#sendSingly(name, list);
-      else for (const call of list) call.answer(failure);
+      if (list.length > 1 && failure.ofWholeList && failure.splits) {
+        this.#sendSingly(name, list, failure.failure === 'unknown' ? failure.sentAt : undefined);
+      } else {
+        for (const call of list) call.answer(failure);
+      }
       return;
     } finally {
       this.#inFlight -= 1;
@@ -198,14 +201,26 @@ export class Scripts {
         call.answer({ status: word as ScriptReply<ScriptName>['status'], fields: entry.slice(1), steady, sentAt });
       }
     });
-    if (large.length > 0) this.#sendSingly(name, large);
+    if (large.length > 0) this.#sendSingly(name, large, steady ? undefined : sentAt);
   }
 
-  #sendSingly(name: ScriptName, calls: readonly Waiting[]): void {
+  /** @param firstSentAt where a copy may have run as one of a list: when that was sent */
+  #sendSingly(name: ScriptName, calls: readonly Waiting[], firstSentAt: number | undefined): void {
     this.connection.together(() => {
-      for (const call of calls) void this.#send(name, [call]);
+      for (const call of calls) {
+        void this.#send(name, [firstSentAt === undefined ? call : afterCopy(call, firstSentAt)]);
+      }
     });
   }
+}
+
+function afterCopy(call: Waiting, sentAt: number): Waiting {
+  return { ...call, answer: (reply) => call.answer(unsteady(reply, sentAt)) };
+}
+
+/** What a copy is answered where one that was sent before may have run. */
+function unsteady<N extends ScriptName>(reply: Answer<N>, sentAt: number): Answer<N> {
+  return reply instanceof ExchangeError ? reply.as('unknown', sentAt) : { ...reply, steady: false, sentAt };
 }
 
 /** The calls in their order, cut into lists; behind them those that may be slow, each alone, so that the others wait for none. */

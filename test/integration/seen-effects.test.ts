@@ -356,6 +356,32 @@ describeOnEachServer('with `record: set`', (version) => {
   });
 });
 
+describe.each(['smismember', 'sadd', 'pexpireat'])('a user who may not give %s', (command) => {
+  test('is told so before anything is written', async () => {
+    const url = await ownRedis();
+    const [admin, user] = [connect({}, url), connect({ username: 'shop', password: 'pw' }, url)];
+    await admin.call('ACL', ['SETUSER', 'shop', 'on', '>pw', '~*', '&*', '+@all', `-${command}`]);
+    const dedup = makeDedup({}, user);
+    const set = dedup.seen('events');
+    const write = (tx: Effects) => void tx.set('a', 1).seen(set, 'a');
+    // What reads is one of the check's own commands, what writes one of the handler's.
+    const code = command === 'smismember' ? 'STORE_UNAVAILABLE' : 'EFFECT_REJECTED';
+    const errors = [
+      await expectCode(dedup.apply('k', write), code),
+      await expectCode(
+        dedup.once('l', ({ tx }) => write(tx)),
+        code,
+      ),
+    ];
+    for (const error of errors) {
+      if (code === 'STORE_UNAVAILABLE') expect(error.message).toContain('permission');
+      else expect(error).toMatchObject({ index: 1, command: 'seen', reason: 'no_permission' });
+    }
+    expect(await admin.exists('a')).toBe(0);
+    expect(await admin.keys('{*')).toEqual([]);
+  });
+});
+
 describe('the option `record`', () => {
   test('is one of the whole Dedup, of a view and of a call, the nearest of which holds', async () => {
     const redis = connect();

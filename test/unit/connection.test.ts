@@ -523,6 +523,34 @@ describe('a call of a script', () => {
     expect(client.sent.map(({ words }) => words[1])).toEqual([3, 1, 1, 1]);
   });
 
+  test('of a list that is refused after a drop, when a first copy may have run, is never steady', async () => {
+    const { client, scripts } = stage();
+    const sentAt = performance.now();
+    client.answer = async (_name, words) => {
+      if (words[1] === 2) client.emit('close');
+      if (words.includes('r:b')) throw replyError('NOPERM no such key for you');
+      return [entry('renewed')];
+    };
+    expect(await scripts.callMany('renew', ['r:a', 'r:b'].map(renew))).toMatchObject([
+      { status: 'renewed', steady: false, sentAt },
+      { failure: 'unknown', code: 'NOPERM' },
+    ]);
+  });
+
+  test('that a list after a drop had no room to answer is never steady either', async () => {
+    const { client, scripts } = stage();
+    const sentAt = performance.now();
+    client.answer = async (_name, words) => {
+      if (words[1] === 1) return [entry('renewed')];
+      if (client.sent.length === 1) client.emit('close');
+      return [entry('renewed'), entry('large')];
+    };
+    expect(await scripts.callMany('renew', ['r:a', 'r:b'].map(renew))).toMatchObject([
+      { status: 'renewed' },
+      { status: 'renewed', steady: false, sentAt },
+    ]);
+  });
+
   test.each<[string, number, () => Promise<unknown>]>([
     ['refused alone', 1, () => Promise.reject(replyError('NOPERM'))],
     ['without an answer', 2, () => Promise.reject(new Error('Connection is closed.'))],

@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { AttemptTerms } from '../../src/attempt.js';
 import { commit, settle, untilAnswered } from '../../src/finish.js';
-import { isDedupError } from '../../src/index.js';
+import { InvalidOptionError, isDedupError } from '../../src/index.js';
 import type { Parts } from '../../src/parts.js';
 import { ExchangeError } from '../../src/redis/connection.js';
 import { NO_EFFECTS } from '../../src/redis/scripts.js';
@@ -59,9 +59,10 @@ function stage() {
   const terms = { ...TERMS, leaseMs: 30_000 } as unknown as AttemptTerms;
   const names = () => sent.map(({ name }) => name);
   /** What the commit came to: nothing, or its error's code and message. */
-  const commits = async () => {
-    const call = commit(parts, terms, { retentionMs: 3_600_000, result: 'result', effects: NO_EFFECTS, run: 0 }).then(
-      () => undefined,
+  const commits = async (agree?: () => Promise<void>) => {
+    const commitment = { retentionMs: 3_600_000, result: 'result', effects: NO_EFFECTS, agree, run: 0 };
+    const call = commit(parts, terms, commitment).then(
+      (refusal) => refusal?.error,
       (error: unknown) => error,
     );
     await vi.advanceTimersByTimeAsync(10_000);
@@ -114,6 +115,24 @@ describe('a commit', () => {
       expect(told).toHaveLength(100);
     },
   );
+
+  test('that marks ids is not sent before the sets are agreed on, however long that takes', async () => {
+    const { commits, sent } = stage();
+    const answers = [unsent(), unsent(), undefined];
+    const agree = async () => {
+      const answer = answers.shift();
+      if (answer) throw answer;
+    };
+    expect(await commits(agree)).toBeUndefined();
+    expect(sent.map(({ at, name }) => [at, name])).toEqual([[40, 'commit']]);
+  });
+
+  test('that marks ids in a set of other options is not sent', async () => {
+    const { commits, names } = stage();
+    const agree = () => Promise.reject(new InvalidOptionError('other options', { key: 'k' }));
+    expect(await commits(agree)).toMatchObject({ code: 'INVALID_OPTION' });
+    expect(names()).toEqual([]);
+  });
 
   test('that is refused for good is settled at once', async () => {
     const { commits, server, names } = stage();
