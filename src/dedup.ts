@@ -39,7 +39,7 @@ import type { ServerReport } from './redis/check.js';
 import type { RedisConnection } from './redis/connection.js';
 import { duration, flag, hashTag } from './rules.js';
 import { openSet, recordMarkOf } from './seen.js';
-import type { SeenOptions, SeenSet } from './seen-set.js';
+import { type SeenOptions, type SeenSet, workOf } from './seen-set.js';
 import { newToken } from './token.js';
 
 /** The codec of a call or view: its own, or else the one around it. */
@@ -316,6 +316,8 @@ export class Dedup<out C extends Codec = JsonCodec> {
     const { parts, prefix, settings } = this.#view;
     return {
       retentionMs: settings.retentionMs,
+      /** How long a completed call is known where its record is a mark in a set. */
+      windowMs: workOf(settings.record)?.windowMs,
       maxResultBytes: parts.settings.maxResultBytes,
       /** A view whose calls do so where Redis is not reached. */
       onStoreFailure: (onStoreFailure: DedupSettings['onStoreFailure']): Dedup<C> =>

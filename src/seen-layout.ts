@@ -35,6 +35,7 @@ export interface Mark {
 export class SeenLayout {
   /** The key of the layout itself. */
   readonly key: string;
+  readonly windowMs: number;
   /** What the clients compare. */
   readonly text: string;
   /** The time that a bucket takes marks for, in ms. */
@@ -55,6 +56,7 @@ export class SeenLayout {
     readonly slot: string | undefined,
     { windowMs, capacity, buckets }: SeenTerms,
   ) {
+    this.windowMs = windowMs;
     this.#path = `${prefix}::seen:${escapePart(name)}`;
     this.#shards = Math.ceil(capacity / IDS_PER_SHARD);
     this.#ring = buckets + FURTHER_BUCKETS;

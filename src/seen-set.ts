@@ -18,6 +18,7 @@ export interface SeenOptions {
 export interface SeenWork {
   /** The connection that it is on, for comparison. */
   readonly connection: object;
+  readonly windowMs: number;
   add(id: string): Promise<boolean>;
   addMany(ids: readonly string[]): Promise<boolean[]>;
   has(id: string): Promise<boolean>;

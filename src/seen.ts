@@ -104,6 +104,10 @@ class Work implements SeenWork {
     return this.parts.connection;
   }
 
+  get windowMs(): number {
+    return this.layout.windowMs;
+  }
+
   async add(id: string): Promise<boolean> {
     const [isNew] = await this.#ask('add', id, [id]);
     return isNew as boolean;

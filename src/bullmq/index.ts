@@ -1,2 +1,2 @@
 /** The public names of `redis-once/bullmq`. */
-export { type JobProcessor, onceProcessor, type ProcessorOptions } from './processor.js';
+export { type JobProcessor, type MarkedProcessorOptions, onceProcessor, type ProcessorOptions } from './processor.js';

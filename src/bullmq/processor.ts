@@ -6,6 +6,7 @@ import { InvalidOptionError, isDedupError } from '../errors.js';
 import { given } from '../given.js';
 import type { OnceOptions } from '../options.js';
 import type { OnceContext } from '../outcome.js';
+import type { SeenSet } from '../seen-set.js';
 import { onAbort } from '../signals.js';
 import { redeliveryMs } from './redelivery.js';
 
@@ -29,6 +30,12 @@ export interface ProcessorOptions<Data = unknown, Result = unknown, Name extends
   /** The Cluster hash tag of the data that the job writes. */
   slot?: ((job: Job<Data, Result, Name>) => string) | undefined;
 }
+
+/** The same for jobs whose record is a mark in a set: all of them return nothing. */
+export type MarkedProcessorOptions<Data = unknown, Name extends string = string> = Omit<
+  ProcessorOptions<Data, undefined, Name>,
+  'record' | 'fingerprint'
+> & { record: SeenSet; fingerprint?: undefined };
 
 /** The least delay of a job, in ms: clocks of workers differ, and a job must not come round and round meanwhile. */
 const SHORTEST_DELAY_MS = 100;
@@ -68,10 +75,20 @@ const OWN_OPTIONS = ['signal', 'onInProgress', 'waitTimeout'];
  * );
  * ```
  */
+export function onceProcessor<Data = unknown, Name extends string = string>(
+  dedup: Dedup<Codec>,
+  handler: (job: Job<Data, undefined, Name>, context: OnceContext) => unknown,
+  options: MarkedProcessorOptions<Data, Name>,
+): JobProcessor<Data, undefined, Name>;
 export function onceProcessor<Data = unknown, Result = unknown, Name extends string = string>(
   dedup: Dedup<Codec>,
   // A Job holds its result type both ways: it is the worker's, and not to be told from what the handler returns.
   handler: (job: Job<Data, Result, Name>, context: OnceContext) => NoInfer<Result> | PromiseLike<NoInfer<Result>>,
+  options?: ProcessorOptions<Data, Result, Name>,
+): JobProcessor<Data, Result, Name>;
+export function onceProcessor<Data, Result, Name extends string>(
+  dedup: Dedup<Codec>,
+  handler: (job: Job<Data, Result, Name>, context: OnceContext) => Result | PromiseLike<Result>,
   options: ProcessorOptions<Data, Result, Name> = {},
 ): JobProcessor<Data, Result, Name> {
   const { key, fingerprint, slot, ...rest } = options;
@@ -134,18 +151,21 @@ async function verdict(error: unknown, job: Job, token: string | undefined): Pro
   return final;
 }
 
-/** The retention of a job's record, in ms: the Dedup's or what the job's options need; as given where it is given. */
+/**
+ * The retention of a job's record, in ms: the Dedup's or what the job's options need; as given where it is given. A mark in
+ * a set lives for the set's window, whatever its job needs.
+ */
 function retention(view: Dedup<Codec>, isGiven: boolean) {
   let warned = false;
   return (scoped: Dedup<Codec>, place: { key: string; slot: string | undefined }, job: Job): number => {
-    const { retentionMs } = view[INSIDE];
+    const { retentionMs, windowMs } = view[INSIDE];
     const neededMs = redeliveryMs(job);
-    if (!isGiven) return Math.max(retentionMs, neededMs);
-    if (retentionMs < neededMs && !warned) {
-      scoped[INSIDE].emit('shortRetention', place, { retentionMs, neededMs });
+    const fixedMs = windowMs ?? (isGiven ? retentionMs : Number.POSITIVE_INFINITY);
+    if (fixedMs < neededMs && !warned) {
+      scoped[INSIDE].emit('shortRetention', place, { retentionMs: fixedMs, neededMs });
       warned = true;
     }
-    return retentionMs;
+    return isGiven ? retentionMs : Math.max(retentionMs, neededMs);
   };
 }
 

@@ -148,12 +148,15 @@ export function readHttpOptions<Request>(
   };
 }
 
-/** A handler runs once a request, and what it throws is the framework's: no conflict runs it again, no failure is stored. */
+/**
+ * A handler runs once a request, and what it throws is the framework's: no conflict runs it again, no failure is stored. Its
+ * response is told again, so its record is kept in full, whatever the Dedup does with others.
+ */
 function viewOf(dedup: Dedup<Codec>, options: IdempotencyOptions<never>): Dedup<Codec> {
   const { retention, lease, waitTimeout, maxAttempts, maxRunTime, onStoreFailure } = options;
   const onInProgress = oneOf('throw', 'wait')('onInProgress', options.onInProgress ?? 'throw') as 'throw' | 'wait';
   const own = { retention, lease, waitTimeout, maxAttempts, maxRunTime, onInProgress };
-  const view = dedup.with({ ...own, codec: responseCodec, onError: 'release', conflictRetries: 0 });
+  const view = dedup.with({ ...own, record: 'full', codec: responseCodec, onError: 'release', conflictRetries: 0 });
   if (onStoreFailure === undefined) return view;
   return view[INSIDE].onStoreFailure(
     oneOf('throw', 'proceed')('onStoreFailure', onStoreFailure) as 'throw' | 'proceed',

@@ -356,6 +356,21 @@ describeOnEachServer('with `record: set`', (version) => {
   });
 });
 
+test('the keys of a set are no keys of the data', async () => {
+  const namespace = freshNamespace();
+  const dedup = makeDedup({ namespace });
+  const sets = [dedup.seen('events'), dedup.seen('events', { slot: 's' }), dedup.scope('a').seen('events')];
+  for (const set of sets) await set.add('id');
+  const keys = await keysOf(connect(), namespace);
+  expect(keys).toHaveLength(2 * sets.length);
+  for (const key of keys) {
+    await expectCode(
+      dedup.once('k', ({ tx }) => void tx.sadd(key, 'x')),
+      'INVALID_KEY',
+    );
+  }
+});
+
 describe.each(['smismember', 'sadd', 'pexpireat'])('a user who may not give %s', (command) => {
   test('is told so before anything is written', async () => {
     const url = await ownRedis();

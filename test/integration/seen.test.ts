@@ -127,6 +127,20 @@ describeOnEachServer('a set of seen ids', (version) => {
   });
 });
 
+test('a set at its capacity takes at most 12 bytes an id, and no fresh id for one that was seen', async () => {
+  const redis = connect({}, await ownRedis());
+  const count = 100_000;
+  const set = makeDedup({}, redis).seen('events', { capacity: count });
+  const [first, others] = [ids(count), ids(count)];
+  await set.has('warm');
+  const used = async () => Number(/used_memory:(\d+)/.exec(await redis.info('memory'))?.[1]);
+  const before = await used();
+  expect((await set.addMany(first)).every(Boolean)).toBe(true);
+  expect(((await used()) - before) / count).toBeLessThanOrEqual(12);
+  expect((await set.addMany(others)).every(Boolean)).toBe(true);
+  expect((await set.addMany(first)).some(Boolean)).toBe(false);
+});
+
 describe('the ids of a set', () => {
   test('that many callers add at once are new to one of them', async () => {
     const namespace = freshNamespace();
@@ -177,6 +191,23 @@ describe('the ids of a set', () => {
     before += 3;
     await Promise.all(ids(128).map((id) => set.add(id)));
     expect(await calls()).toBe(1);
+  });
+
+  test('of a shard that fails fail alone, and of many at once it is then not known which are marked', async () => {
+    const redis = connect();
+    const namespace = freshNamespace();
+    const set = makeDedup({ namespace }, redis).seen('events', { capacity: 1_000 });
+    for (const bucket of [0, 1, 2, 3]) await redis.set(`{1}:${namespace}::seen:events:${bucket}`, 'foreign');
+    const some = ids(60);
+    const answers = await Promise.allSettled(some.map((id) => set.add(id)));
+    const failed = answers.filter(({ status }) => status === 'rejected');
+    expect(failed.length).toBeGreaterThan(0);
+    expect(failed.length).toBeLessThan(some.length);
+    for (const answer of failed) expect(answer).toMatchObject({ reason: { code: 'STORE_UNAVAILABLE' } });
+    for (const answer of answers) if (answer.status === 'fulfilled') expect(answer.value).toBe(true);
+    await expectCode(set.addMany(ids(60)), 'OUTCOME_UNKNOWN');
+    const [left] = some.filter((_, at) => answers[at]?.status === 'rejected');
+    await expectCode(set.addMany([left as string]), 'STORE_UNAVAILABLE');
   });
 
   test.each([

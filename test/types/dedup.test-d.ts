@@ -23,6 +23,7 @@ import {
   json,
   type LeaseLostError,
   type LeaseLostReason,
+  type NoResult,
   type OnceContext,
   type OnceOptions,
   type Outcome,
@@ -31,6 +32,8 @@ import {
   type RecordInfo,
   type RedisConnection,
   type ResultTooLargeError,
+  type SeenOptions,
+  type SeenSet,
   type StoredFailureError,
   type StoreUnavailableError,
   type UnsafeServerError,
@@ -315,4 +318,28 @@ test('a Dedup is not taken for one with another codec', () => {
   expectTypeOf<Dedup<typeof lossless>>().not.toExtend<Dedup>();
   expectTypeOf<Dedup>().not.toExtend<Dedup<typeof lossless>>();
   expectTypeOf<Dedup>().toExtend<Dedup<Codec>>();
+});
+
+test('a set of seen ids tells yes or no', async () => {
+  const set = dedup.seen('events', { window: '24h', capacity: 10, buckets: 1, slot: 's' });
+  expectTypeOf(set).toEqualTypeOf<SeenSet>();
+  expectTypeOf(dedup.seen).parameters.toEqualTypeOf<[name: string, options?: SeenOptions]>();
+  expectTypeOf(await set.add('id')).toEqualTypeOf<boolean>();
+  expectTypeOf(await set.has('id')).toEqualTypeOf<boolean>();
+  expectTypeOf(await set.addMany(['id'] as const)).toEqualTypeOf<boolean[]>();
+});
+
+test('calls whose record is a mark come to nothing', async () => {
+  const record = dedup.seen('done');
+  const handler = ({ attempt }: OnceContext) => ({ attempt });
+  expectTypeOf(await dedup.once('k', handler, { record })).toEqualTypeOf<undefined>();
+  expectTypeOf((await dedup.run('k', handler, { record, lease: '1m' })).value).toEqualTypeOf<undefined>();
+  expectTypeOf(await dedup.once('k', handler, { record: 'full' })).toEqualTypeOf<{ attempt: number }>();
+  const view = dedup.with({ record });
+  expectTypeOf(view).toEqualTypeOf<Dedup<NoResult>>();
+  expectTypeOf(await view.once('k', handler)).toEqualTypeOf<undefined>();
+  expectTypeOf(await view.scope('a').once('k', handler)).toEqualTypeOf<undefined>();
+  // @ts-expect-error a mark has no room for a fingerprint
+  void dedup.once('k', handler, { record, fingerprint: 1 } satisfies import('../../src/index.js').MarkedOptions);
+  expectTypeOf<DedupOptions['record']>().toEqualTypeOf<'full' | SeenSet | undefined>();
 });
