@@ -5,6 +5,7 @@ import { Dedup, type SeenSet } from '../../src/index.js';
 import { SCRIPTS } from '../../src/redis/scripts.generated.js';
 import { expectCode, freshNamespace, until } from '../support/index.js';
 import { type Fate, FaultProxy } from '../support/proxy.js';
+import { chooseSeed, seededRandom } from '../support/random.js';
 import { type RedisServer, startRedis } from '../support/redis/index.js';
 
 let server: RedisServer;
@@ -138,4 +139,51 @@ test('where the options could not be compared surely nothing was marked', async 
   await expectCode(behind.addMany(['a', 'b']), 'STORE_UNAVAILABLE');
   expect(asked).not.toContain('seen');
   expect(await beside.has('a')).toBe(false);
+});
+
+test('records that are marks: whatever is lost, doubled or late, and long after the records are gone, each key is written once', async () => {
+  const seed = chooseSeed();
+  console.log(`seed ${seed}`);
+  const random = seededRandom(seed);
+  const namespace = freshNamespace();
+  const redis = new Redis(server.url);
+  const make = (url: string) => {
+    const connection = new Redis(url, { retryStrategy: () => 5 });
+    connection.on('error', () => {});
+    const dedup = new Dedup(connection, { namespace, redisTimeout: 2_000, allowEviction: true });
+    onTestFinished(async () => {
+      await dedup.close({ drain: 0 });
+      connection.disconnect();
+    });
+    return { dedup, record: dedup.seen('done', { capacity: 1_000 }) };
+  };
+  onTestFinished(() => redis.disconnect());
+  const callers = [make(proxy.url), make(proxy.url)];
+  const keys = Array.from({ length: 60 }, (_, at) => `k${at}`);
+  const callAll = () =>
+    Promise.allSettled(
+      callers.flatMap(({ dedup, record }) =>
+        keys.map((key, at) =>
+          at % 2 === 0
+            ? dedup.run(key, ({ tx }) => void tx.incr(`${namespace}-${key}`), { record, lease: 200 })
+            : dedup.apply(key, (tx) => void tx.incr(`${namespace}-${key}`), { record }),
+        ),
+      ),
+    );
+  const fates: Fate[] = ['cut before', 'cut after', 'tear', 'hold', 'double'];
+  for (let round = 0; round < 6; round += 1) {
+    proxy.fate = ({ script }) =>
+      script && random() < 0.25 ? (fates[Math.floor(random() * fates.length)] as Fate) : 'pass';
+    await callAll();
+  }
+  proxy.fate = () => 'pass';
+  const settled = await callAll();
+  expect(settled.filter(({ status }) => status === 'rejected')).toEqual([]);
+  // As when the time for resends has passed. What was held back comes only now.
+  await redis.unlink(...keys.map((key) => `${namespace}:${key}`));
+  await proxy.deliverHeld((held) => held.sort(() => random() - 0.5));
+  for (const outcome of await callAll())
+    expect(outcome).toMatchObject({ status: 'fulfilled', value: { status: 'replayed', attempt: 0 } });
+  expect(await redis.mget(keys.map((key) => `${namespace}-${key}`))).toEqual(keys.map(() => '1'));
+  expect(await redis.exists(...keys.map((key) => `${namespace}:${key}`))).toBe(0);
 });

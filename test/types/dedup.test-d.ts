@@ -341,5 +341,6 @@ test('calls whose record is a mark come to nothing', async () => {
   expectTypeOf(await view.scope('a').once('k', handler)).toEqualTypeOf<undefined>();
   // @ts-expect-error a mark has no room for a fingerprint
   void dedup.once('k', handler, { record, fingerprint: 1 } satisfies import('../../src/index.js').MarkedOptions);
+  expectTypeOf(await new Dedup<NoResult>(redis, { record }).once('k', handler)).toEqualTypeOf<undefined>();
   expectTypeOf<DedupOptions['record']>().toEqualTypeOf<'full' | SeenSet | undefined>();
 });
