@@ -19,7 +19,7 @@ export type JobProcessor<Data, Result, Name extends string> = (
 
 /** How jobs become calls; the rest as for a call of `once`. */
 export interface ProcessorOptions<Data = unknown, Result = unknown, Name extends string = string>
-  extends Omit<OnceOptions<Codec>, 'fingerprint' | 'slot' | 'signal' | 'onInProgress' | 'waitTimeout'> {
+  extends Omit<OnceOptions<Codec>, 'fingerprint' | 'slot' | 'signal' | 'onInProgress' | 'waitTimeout' | 'record'> {
   /**
    * A business key, the same for all jobs of one piece of work. It stands as it is: give each kind of work a scope of
    * its own. Default: queue, id and timestamp of the job.
@@ -29,6 +29,8 @@ export interface ProcessorOptions<Data = unknown, Result = unknown, Name extends
   fingerprint?: ((job: Job<Data, Result, Name>) => unknown) | undefined;
   /** The Cluster hash tag of the data that the job writes. */
   slot?: ((job: Job<Data, Result, Name>) => string) | undefined;
+  /** `'full'`, or a set: see `MarkedProcessorOptions`. */
+  record?: 'full' | undefined;
 }
 
 /** The same for jobs whose record is a mark in a set: all of them return nothing. */
@@ -89,15 +91,18 @@ export function onceProcessor<Data = unknown, Result = unknown, Name extends str
 export function onceProcessor<Data, Result, Name extends string>(
   dedup: Dedup<Codec>,
   handler: (job: Job<Data, Result, Name>, context: OnceContext) => Result | PromiseLike<Result>,
-  options: ProcessorOptions<Data, Result, Name> = {},
+  options: ProcessorOptions<Data, Result, Name> | MarkedProcessorOptions<Data, Name> = {},
 ): JobProcessor<Data, Result, Name> {
-  const { key, fingerprint, slot, ...rest } = options;
+  const { key, fingerprint, slot, ...rest } = options as ProcessorOptions<Data, Result, Name>;
   if (typeof handler !== 'function') {
     throw new InvalidOptionError(`Expected the handler to be a function, got ${given(handler)}`);
   }
   checkFunctions({ key, fingerprint, slot });
   checkNames(rest);
   const view = dedup.with({ ...rest, onInProgress: 'throw' });
+  if (fingerprint && view[INSIDE].windowMs !== undefined) {
+    throw new InvalidOptionError('Expected no `fingerprint` where `record` is a set: a mark has no room for one');
+  }
   const retained = retention(view, rest.retention !== undefined);
 
   return async (job, token, signal) => {

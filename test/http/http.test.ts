@@ -1,7 +1,7 @@
 /** Idempotency-Key over real sockets: one table of cases, in each framework. */
 import { describe, expect, test } from 'vitest';
 import type { ProblemName } from '../../src/http/problems.js';
-import type { Dedup } from '../../src/index.js';
+import type { Codec, Dedup } from '../../src/index.js';
 import { APPS, type AppOptions, type StartApp } from '../support/http/apps.js';
 import { type Received, send } from '../support/http/client.js';
 import type { World } from '../support/http/routes.js';
@@ -143,6 +143,15 @@ describe.each(APPS)('%s', (_name, start) => {
     // Its handler writes to tx, which is not to be had.
     const received = await ask(url, 'down', { path: '/text' });
     expect([received.status, world.runs]).toEqual([500, 1]);
+  });
+
+  test('[marks] a Dedup whose records are marks keeps responses all the same', async () => {
+    const dedup = makeDedup();
+    const { url, world } = await stage(start, {}, dedup.with({ record: dedup.seen('done') }) as Dedup<Codec> as Dedup);
+    const first = await ask(url, 'marks', { path: '/text' });
+    const copy = await ask(url, 'marks', { path: '/text' });
+    expect([first.status, copy.status, world.runs]).toEqual([200, 200, 1]);
+    expect(copy.body).toEqual(first.body);
   });
 
   test('[closed] a Dedup that is closed is a 503', async () => {

@@ -331,6 +331,25 @@ describe.each(EACH_BULLMQ)('with %s', (_, bullmq) => {
     await inner;
   });
 
+  test('with `record: set` jobs of a key run once and return nothing; a window that is too short is told once', async () => {
+    const dedup = makeDedup();
+    const shorter: DedupEvents['shortRetention'][] = [];
+    onTestFinished(dedup.on('shortRetention', (event) => shorter.push(event)));
+    const record = dedup.seen('done', { window: '1h' });
+    const { queue, work, finished } = makeQueue(bullmq);
+    let runs = 0;
+    // The queue of these tests has results of any kind, and a Job holds its result type both ways.
+    work(onceProcessor(dedup, () => ({ run: ++runs }), { ...byOrder, record, lease: '20s' }) as never);
+    for (const order of ['a', 'a', 'b']) {
+      const job = await queue.add('pay', { order, cents: 1 }, { delay: 3 * 3_600_000 });
+      await job.promote();
+      expect(await finished(job)).toBeNull();
+    }
+    expect(runs).toBe(2);
+    expect(await record.addMany(['a', 'b', 'c'])).toEqual([false, false, true]);
+    expect(shorter).toMatchObject([{ key: 'a', retentionMs: 3_600_000 }]);
+  });
+
   test('a record outlives the job’s latest copy; a shorter retention is kept, and told once', async () => {
     const dedup = makeDedup({ retention: '1m' });
     const shorter: DedupEvents['shortRetention'][] = [];

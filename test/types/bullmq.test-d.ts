@@ -1,7 +1,7 @@
 import { type Job, type Processor, Worker } from 'bullmq';
 import { expectTypeOf, test } from 'vitest';
 import { onceProcessor } from '../../src/bullmq/index.js';
-import type { Dedup, OnceContext } from '../../src/index.js';
+import type { Dedup, OnceContext, SeenSet } from '../../src/index.js';
 
 interface Order {
   id: string;
@@ -57,6 +57,27 @@ test('by itself, it says what it takes and gives, as BullMQ writes it', () => {
   const annotated = onceProcessor(dedup, async (job: Job<Order, Receipt>) => ({ charged: job.data.cents }));
   expectTypeOf(annotated).toExtend<Processor<Order, Receipt>>();
   () => new Worker<Order, Receipt>('orders', annotated, { connection });
+});
+
+test('jobs whose record is a mark return nothing', () => {
+  const record = {} as SeenSet;
+  const processor = onceProcessor<Order, Names>(dedup, async (job) => ({ charged: job.data.cents }), { record });
+  expectTypeOf(processor).toExtend<Processor<Order, undefined, Names>>();
+  () =>
+    new Worker<Order, undefined>(
+      'orders',
+      onceProcessor(dedup, (job) => ({ charged: job.data.cents }), { record, key: (job) => job.data.id }),
+      { connection },
+    );
+  () =>
+    new Worker<Order, Receipt>(
+      'orders',
+      // @ts-expect-error: a mark keeps no receipt
+      onceProcessor(dedup, (job) => ({ charged: job.data.cents }), { record, key: (job) => job.data.id }),
+      { connection },
+    );
+  // @ts-expect-error: a mark has no room for a fingerprint
+  onceProcessor(dedup, async () => 1, { record, fingerprint: () => 1 });
 });
 
 test('options that a processor sets itself are refused', () => {

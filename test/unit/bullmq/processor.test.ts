@@ -25,6 +25,15 @@ test.each<[options: object, message: RegExp]>([
   );
 });
 
+test('a fingerprint beside a record that is a mark is told when it is made', () => {
+  const dedup = makeDedup();
+  const record = dedup.seen('done');
+  const fingerprint = () => 1;
+  const message = expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining('no room') });
+  expect(() => onceProcessor(dedup, handler, { record, fingerprint } as object)).toThrow(message);
+  expect(() => onceProcessor(dedup.with({ record }), handler, { fingerprint })).toThrow(message);
+});
+
 test('a handler that is none is told when it is made', () => {
   expect(() => onceProcessor(makeDedup(), 'handler' as never)).toThrow('Expected the handler to be a function');
 });
