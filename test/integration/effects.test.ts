@@ -136,6 +136,33 @@ describe('the writes of a handler', () => {
     expect(await redis.get(at('key'))).toBe('x');
   });
 
+  test.each([1, -1])('of another type do not find a key empty of which LREM %i leaves a copy', async (count) => {
+    const { redis, dedup, at } = world();
+    await redis.rpush(at('key'), 'a', 'a');
+    const write = ({ tx }: { tx: Effects }) => void tx.lrem(at('key'), count, 'a').append(at('key'), 'x');
+    const error = await expectCode(dedup.once('key', write), 'EFFECT_REJECTED');
+    expect(error).toMatchObject({ index: 1, reason: 'wrong_type' });
+    expect(await redis.lrange(at('key'), 0, -1)).toEqual(['a', 'a']);
+  });
+
+  test('find in a string the bits that an earlier one left as they were', async () => {
+    const { redis, dedup, at } = world();
+    await redis.set(at('digits'), '11');
+    // Its second byte is 0x31, and then 0x33.
+    await dedup.once('digits', ({ tx }) => void tx.setbit(at('digits'), 14, 1).incr(at('digits')));
+    expect(await redis.get(at('digits'))).toBe('14');
+  });
+
+  test('count DECR down, at both ends of 64 bits', async () => {
+    const { redis, dedup, at } = world();
+    await redis.mset(at('most'), '9223372036854775807', at('least'), '-9223372036854775808');
+    await dedup.once('most', ({ tx }) => void tx.decr(at('most')).decr(at('most')));
+    expect(await redis.get(at('most'))).toBe('9223372036854775805');
+    const below = dedup.once('least', ({ tx }) => void tx.incr(at('other')).decr(at('least')));
+    expect(await expectCode(below, 'EFFECT_REJECTED')).toMatchObject({ index: 1, reason: 'out_of_range' });
+    expect(await redis.exists(at('other'))).toBe(0);
+  });
+
   test.each<[string, (tx: Effects, key: string) => Effects]>([
     ['XX where the member is there', (tx, k) => tx.zadd(k, 'XX', 'inf', 'm').zincrby(k, '-inf', 'm')],
     ['NX where it is not', (tx, k) => tx.zadd(k, 'NX', 'inf', 'n').zincrby(k, '-inf', 'n')],
