@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { lineThrough, ratios, spread } from '../../bench/measure/statistics.js';
+import { lineThrough, ratios, type Spread, spread, told } from '../../bench/measure/statistics.js';
 import type { Run } from '../../bench/report/results.js';
 import {
   CHARTS,
@@ -125,4 +125,16 @@ describe('the figures', () => {
     expect(section).toContain('| Effects of a commit | a call | 3 µs per effect | 1 |');
     expect(section).toContain('| Keys that are stored | a call | 1 µs for each tenfold | 1 |');
   });
+});
+
+test('what HTTP costs is told as it was measured', () => {
+  const measured = JSON.parse(readFileSync(join(ROOT, 'bench/results/http-overhead.json'), 'utf8')) as {
+    rows: { name: string; bareMicros: Spread; firstAdds: Spread; copyAdds: Spread }[];
+  };
+  const page = readFileSync(join(ROOT, 'docs/performance.md'), 'utf8');
+  for (const { name, bareMicros, firstAdds, copyAdds } of measured.rows) {
+    expect(page).toContain(
+      `| ${[name, ...[bareMicros, firstAdds, copyAdds].map((each) => told(each, 0))].join(' | ')} |`,
+    );
+  }
 });
