@@ -111,10 +111,12 @@ export function onceProcessor<Data, Result, Name extends string>(
     const stop = new AbortController();
     const unlisten = onAbort(signal, (reason) => stop.abort(asError(reason)));
     let thrown: { error: unknown } | undefined;
+    let isRunning = false;
     try {
       return (await scoped.once(
         place.key,
         async (context) => {
+          isRunning = true;
           try {
             return await handler(job, context);
           } catch (error) {
@@ -123,6 +125,8 @@ export function onceProcessor<Data, Result, Name extends string>(
             if (isOf(context.signal, error)) throw context.signal.reason;
             thrown = { error };
             throw error;
+          } finally {
+            isRunning = false;
           }
         },
         {
@@ -133,7 +137,9 @@ export function onceProcessor<Data, Result, Name extends string>(
         },
       )) as Result;
     } catch (error) {
-      if (thrown?.error === error) throw error;
+      // One that ran beyond `maxRunTime` is waited for no more: it failed, or it would hang again and again.
+      const isOverrun = isRunning && isDedupError(error, 'LEASE_LOST');
+      if (thrown?.error === error || isOverrun) throw error;
       throw await verdict(error, job as Job, token);
     } finally {
       unlisten();

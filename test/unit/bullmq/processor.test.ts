@@ -167,3 +167,10 @@ test('a signal that has aborted: nothing is claimed, and its reason is told as a
   await expect(processor(job, 'token', AbortSignal.abort(error))).rejects.toBe(error);
   expect(await dedup.inspect('k')).toBeNull();
 });
+
+test('a handler that outlives maxRunTime is a failure that BullMQ counts: it would hang again and again', async () => {
+  const dedup = makeDedup({ lease: 100, maxRunTime: 100 });
+  const hung = onceProcessor(dedup, () => new Promise(() => {}), { key: () => 'k' });
+  const job = jobStub(() => expect.fail('moved'));
+  await expectCode(hung(job, 'token'), 'LEASE_LOST');
+});
