@@ -9,7 +9,8 @@ export class BodyBuffer {
   constructor(private readonly limit: number) {}
 
   add(chunk: Uint8Array): void {
-    this.#chunks.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength));
+    // A copy: its writer may use it again.
+    this.#chunks.push(Buffer.from(chunk));
     this.#bytes += chunk.byteLength;
   }
 
@@ -19,6 +20,10 @@ export class BodyBuffer {
 
   get isEmpty(): boolean {
     return this.#chunks.length === 0;
+  }
+
+  get length(): number {
+    return this.#bytes;
   }
 
   /** All of it, also what is beyond the limit. */

@@ -25,7 +25,11 @@ export interface RequestFacts {
 export const TOO_LARGE = Symbol('too large');
 
 /** The response as its handler made it: all its headers; of the body what is kept, or null where it is longer. */
-export type MadeResponse = Omit<HttpResponse, 'headers'> & { readonly headers: Iterable<readonly [string, string]> };
+export type MadeResponse = Omit<HttpResponse, 'headers'> & {
+  readonly headers: Iterable<readonly [string, string]>;
+  /** Has the handler thrown, and is it the framework's answer to that? */
+  readonly threw?: boolean;
+};
 
 /**
  * What the client is sent: the handler's own response, or one in its place.
@@ -52,13 +56,13 @@ export class Exchange<Request> {
   }
 
   /**
-   * @param handle runs the handler, once at most, and resolves when its response is made
+   * @param handle runs the handler, once at most, and resolves when its response is made; to null where it gives none
    * @throws what `handle` throws; InvalidOptionError for what the program's own functions return
    */
   async answer(
     request: Request,
     facts: RequestFacts,
-    handle: (context: OnceContext) => Promise<MadeResponse>,
+    handle: (context: OnceContext) => Promise<MadeResponse | null>,
   ): Promise<Sent> {
     const { header, required, methods, maxBodyBytes } = this.settings;
     if (!methods.includes(facts.method.toUpperCase())) return 'pass';
@@ -77,7 +81,7 @@ export class Exchange<Request> {
     view: Dedup<Codec>,
     key: string,
     options: { fingerprint: unknown; slot: string | undefined },
-    handle: (context: OnceContext) => Promise<MadeResponse>,
+    handle: (context: OnceContext) => Promise<MadeResponse | null>,
   ): Promise<Sent> {
     const { isStored, replayHeaders } = this.settings;
     let thrown: { error: unknown } | undefined;
@@ -86,8 +90,10 @@ export class Exchange<Request> {
         key,
         async (context) => {
           try {
-            const { status, headers, body } = await handle(context);
-            if (!isStored(status)) throw new NotStored();
+            const made = await handle(context);
+            // Below 200 is no response that could be told again: Response.error() has 0.
+            if (!made || made.status < 200 || !isStored(made.status, made.threw ?? false)) throw new NotStored();
+            const { status, headers, body } = made;
             return { status, headers: storedHeaders(headers, replayHeaders), body } satisfies HttpResponse;
           } catch (error) {
             thrown = { error };

@@ -7,6 +7,7 @@ import type { OnceContext } from '../outcome.js';
 import { parsedForm } from './body.js';
 import { Exchange, TOO_LARGE } from './exchange.js';
 import { HeldResponse, sendResponse } from './held-response.js';
+import { headerLinesIn } from './key-header.js';
 import type { IdempotencyOptions } from './options.js';
 
 export type { IdempotencyOptions, StorePolicy } from './options.js';
@@ -48,7 +49,7 @@ export function idempotency(dedup: Dedup<Codec>, options: IdempotencyOptions<Req
     const facts = {
       method: req.method,
       path: req.originalUrl.split('?')[0] as string,
-      lines: (header: string) => req.headersDistinct[header] ?? [],
+      lines: (header: string) => headerLinesIn(req, header),
       content: (limit: number) => contentOf(req, limit),
     };
     let held: HeldResponse | undefined;
@@ -59,12 +60,17 @@ export function idempotency(dedup: Dedup<Codec>, options: IdempotencyOptions<Req
       next();
       return held.made;
     });
-    sent.then((answer) => {
-      if (answer === 'pass') next();
-      else if (answer === 'own') held?.send();
-      else if (held) held.replace(answer);
-      else sendResponse(res, answer);
-    }, next);
+    sent
+      .then((answer) => {
+        if (answer === 'pass') next();
+        else if (answer === 'own') held?.send();
+        else if (held) held.replace(answer);
+        else sendResponse(res, answer);
+      })
+      .catch((error) => {
+        held?.forget();
+        next(error);
+      });
   };
 }
 

@@ -12,11 +12,14 @@ type Callback = (error?: Error | null) => void;
 type Method = (...args: never[]) => unknown;
 
 export class HeldResponse {
-  /** Resolves when the handler has ended its response, or has written more than is kept. */
-  readonly made: Promise<MadeResponse>;
-  readonly #made: { resolve: (response: MadeResponse) => void };
+  /** Resolves when the handler has ended its response, or has written more than is kept; to null when it destroys it. */
+  readonly made: Promise<MadeResponse | null>;
+  readonly #made: { resolve: (response: MadeResponse | null) => void };
   readonly #body: BodyBuffer;
-  readonly #headersBefore: OutgoingHttpHeaders;
+  readonly #before: Head;
+  /** As it was when the response was made: what an error handler does to it later is too late. */
+  #head: Head | undefined;
+  #isClosed = false;
   /** What comes before: those who wrapped later have had their turn when the handler wrote. */
   readonly #originals: Record<'write' | 'end', (...args: unknown[]) => unknown>;
   /** What follows passes, is gathered, or is dropped since another response was sent. */
@@ -29,13 +32,13 @@ export class HeldResponse {
     maxBodyBytes: number,
   ) {
     this.#body = new BodyBuffer(maxBodyBytes);
-    this.#headersBefore = { ...res.getHeaders() };
+    this.#before = headOf(res);
     this.#originals = { write: res.write.bind(res) as never, end: res.end.bind(res) as never };
-    const made: { resolve?: (response: MadeResponse) => void } = {};
+    const made: { resolve?: (response: MadeResponse | null) => void } = {};
     this.made = new Promise((resolve) => {
       made.resolve = resolve;
     });
-    this.#made = made as { resolve: (response: MadeResponse) => void };
+    this.#made = made as { resolve: (response: MadeResponse | null) => void };
     this.#wrap('writeHead', (...args) => {
       setHead(res, args);
       return res;
@@ -43,11 +46,14 @@ export class HeldResponse {
     this.#wrap('flushHeaders', () => undefined);
     this.#wrap('write', (chunk, encoding, callback) => this.#write(chunk, encoding, callback));
     this.#wrap('end', (chunk, encoding, callback) => this.#end(chunk, encoding, callback));
+    this.#wrapEvents();
   }
 
   /** Sends what the handler wrote; what it goes on writing passes. */
   send(): void {
-    this.#state = 'passes';
+    const { res } = this;
+    this.#pass();
+    if (this.#head) restore(res, this.#head);
     if (this.#ended) {
       // One write: Node gives it a Content-Length where the handler gave none.
       if (this.#body.isEmpty) this.#originals.end(this.#whenEnded);
@@ -56,19 +62,42 @@ export class HeldResponse {
     }
     this.#originals.write(this.#body.bytes);
     // It was told to wait.
-    this.res.emit('drain');
+    res.emit('drain');
   }
 
   /** Sends another response; what the handler wrote, and goes on writing, is dropped. */
   replace(response: HttpResponse): void {
-    for (const name of this.res.getHeaderNames()) this.res.removeHeader(name);
-    for (const [name, value] of Object.entries(this.#headersBefore)) {
-      if (value !== undefined) this.res.setHeader(name, value);
-    }
-    this.#state = 'passes';
+    this.forget();
     setResponse(this.res, response);
     this.#originals.end(response.body?.length ? response.body : undefined);
     this.#state = 'drops';
+  }
+
+  /** As if the handler had written nothing: what is written from now on passes. */
+  forget(): void {
+    this.#pass();
+    if (!this.res.headersSent) restore(this.res, this.#before);
+  }
+
+  #pass(): void {
+    this.#state = 'passes';
+    if (this.#isClosed) this.res.emit('close');
+    this.#isClosed = false;
+  }
+
+  /** A client that hangs up is told of later: streams would end there, and the response would never be made. */
+  #wrapEvents(): void {
+    const { res } = this;
+    const [emit, destroy] = [res.emit.bind(res), res.destroy.bind(res)];
+    res.emit = (event: string, ...args: unknown[]) => {
+      if (event !== 'close' || this.#state !== 'gathers') return emit(event, ...args);
+      this.#isClosed = true;
+      return true;
+    };
+    res.destroy = (error) => {
+      if (this.#state === 'gathers') this.#made.resolve(null);
+      return destroy(error);
+    };
   }
 
   #wrap(name: 'writeHead' | 'flushHeaders' | 'write' | 'end', gather: (...args: unknown[]) => unknown): void {
@@ -99,14 +128,50 @@ export class HeldResponse {
   }
 
   #add([chunk, encoding]: unknown[]): void {
+    checkStatus(this.res.statusCode);
     if (typeof chunk === 'string') this.#body.add(Buffer.from(chunk, encodingIn(encoding)));
     else if (chunk instanceof Uint8Array) this.#body.add(chunk);
     if (this.#body.isOver) this.#tellMade();
   }
 
   #tellMade(): void {
+    if (this.#head) return;
     const { res } = this;
+    // An error handler's, after a part of another body.
+    if (this.#ended && !this.#body.isEmpty && res.hasHeader('content-length')) {
+      res.setHeader('content-length', this.#body.length);
+    }
+    this.#head = headOf(res);
     this.#made.resolve({ status: res.statusCode, headers: headerLines(res.getHeaders()), body: this.#body.kept });
+  }
+}
+
+interface Head {
+  readonly status: number;
+  readonly message: string;
+  readonly headers: readonly (readonly [string, OutgoingHttpHeader | undefined])[];
+}
+
+function headOf(res: ServerResponse): Head {
+  // As they are spelt; Node has it since 15, its types have not.
+  const names = (res as unknown as { getRawHeaderNames(): string[] }).getRawHeaderNames();
+  const headers = names.map((name) => [name, res.getHeader(name)] as const);
+  return { status: res.statusCode, message: res.statusMessage, headers };
+}
+
+function restore(res: ServerResponse, { status, message, headers }: Head): void {
+  res.statusCode = status;
+  res.statusMessage = message;
+  for (const name of res.getHeaderNames()) res.removeHeader(name);
+  for (const [name, value] of headers) {
+    if (value !== undefined) res.setHeader(name, value);
+  }
+}
+
+/** @throws RangeError where Node would, to the handler */
+function checkStatus(status: unknown): void {
+  if (!Number.isInteger(status) || (status as number) < 100 || (status as number) > 999) {
+    throw new RangeError(`Invalid status code: ${status}`);
   }
 }
 
@@ -131,15 +196,16 @@ export function headerLines(headers: Record<string, OutgoingHttpHeader | undefin
 
 /** `writeHead(status, message?, headers?)`, its headers an object, a flat list or a list of pairs. */
 function setHead(res: ServerResponse, [status, ...rest]: unknown[]): void {
+  checkStatus(status);
   res.statusCode = status as number;
   if (typeof rest[0] === 'string') res.statusMessage = rest[0];
   const headers = rest.find((arg) => typeof arg === 'object' && arg !== null);
   if (Array.isArray(headers)) {
-    const flat = headers.flat() as OutgoingHttpHeader[];
+    const flat = (Array.isArray(headers[0]) ? headers.flat() : headers) as OutgoingHttpHeader[];
     const values = new Map<string, OutgoingHttpHeader[]>();
     for (let at = 0; at + 1 < flat.length; at += 2) {
       const name = String(flat[at]);
-      values.set(name, [...(values.get(name) ?? []), flat[at + 1] as OutgoingHttpHeader]);
+      values.set(name, [...(values.get(name) ?? []), flat[at + 1] as OutgoingHttpHeader].flat());
     }
     for (const [name, list] of values) res.setHeader(name, (list.length === 1 ? list[0] : list) as string | string[]);
   } else {

@@ -2,8 +2,16 @@
  * The key in a header: a String of Structured Field Values (RFC 8941, 3.3.3), as draft-ietf-httpapi-idempotency-key-header-07
  * has it; or a bare token, as most clients send it. Both forms of one key are the same key.
  */
+import type { IncomingMessage } from 'node:http';
 
 const LONGEST_KEY = 255;
+
+/** Each line of a header as it came; joined where the request is none of a socket's, as those that Fastify injects. */
+export function headerLinesIn({ headersDistinct, headers }: IncomingMessage, name: string): readonly string[] {
+  if (headersDistinct) return headersDistinct[name] ?? [];
+  const value = headers[name];
+  return value === undefined ? [] : [value].flat();
+}
 
 const STRING = /^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"(.*)$/;
 /** Parameters say nothing here, and must be ignored where they are well-formed. */

@@ -31,7 +31,7 @@ export interface IdempotencyOptions<Request>
   /** What two requests of one key must agree in: any JSON value. Default: query and body. */
   fingerprint?: ((request: Request) => unknown) | undefined;
   /**
-   * Default: below 500, except 401, 403, 408, 425 and 429. `'stripe'`: every response of a handler that has begun;
+   * Default: below 500, except 401, 403, 408, 425 and 429, and what a handler threw. `'stripe'`: every response of a handler that has begun;
    * `'success'`: 2xx and 3xx.
    */
   store?: StorePolicy | undefined;
@@ -61,7 +61,7 @@ export interface HttpSettings<Request> {
   readonly required: boolean;
   /** Upper case. */
   readonly methods: readonly string[];
-  readonly isStored: (status: number) => boolean;
+  readonly isStored: (status: number, threw: boolean) => boolean;
   /** Lower case. */
   readonly replayHeaders: readonly string[];
   readonly maxBodyBytes: number;
@@ -70,8 +70,8 @@ export interface HttpSettings<Request> {
 /** A head of a stored response has room beside the body. */
 const LONGEST_HEAD_BYTES = 32 * 1024;
 const NOT_STORED = [401, 403, 408, 425, 429];
-const STORED: Record<'default' | 'stripe' | 'success', (status: number) => boolean> = {
-  default: (status) => status < 500 && !NOT_STORED.includes(status),
+const STORED: Record<'default' | 'stripe' | 'success', HttpSettings<never>['isStored']> = {
+  default: (status, threw) => !threw && status < 500 && !NOT_STORED.includes(status),
   stripe: () => true,
   success: (status) => status >= 200 && status < 400,
 };
@@ -163,8 +163,8 @@ function viewOf(dedup: Dedup<Codec>, options: IdempotencyOptions<never>): Dedup<
   );
 }
 
-function storePolicy(store: unknown): (status: number) => boolean {
-  if (typeof store === 'function') return store as (status: number) => boolean;
+function storePolicy(store: unknown): HttpSettings<never>['isStored'] {
+  if (typeof store === 'function') return (status) => (store as (status: number) => boolean)(status);
   if (store === undefined || store === 'stripe' || store === 'success') return STORED[store ?? 'default'];
   throw new InvalidOptionError(
     `Expected \`store\` to be 'stripe', 'success' or a function of the status, got ${given(store)}`,

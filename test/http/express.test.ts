@@ -1,8 +1,9 @@
 /** What is Express's own: middlewares around it, and all the ways to write a response by hand. */
 import { once } from 'node:events';
 import { createReadStream } from 'node:fs';
-import { createServer, type RequestListener } from 'node:http';
+import { createServer, type RequestListener, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { PassThrough, pipeline } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
 import compression from 'compression';
 import express, { type Express, type RequestHandler, type Response } from 'express';
@@ -102,6 +103,130 @@ describe.each([
       expect([status, body.toString()]).toEqual([201, 'hello world']);
       expect(headers['content-type']).toContain('text/x');
     }
+  });
+
+  test.each<[string, RequestHandler, status: number, body: string]>([
+    [
+      'a handler that throws when it has answered',
+      (_req, res) => {
+        res.status(201).send('hello world');
+        throw new Error('late');
+      },
+      201,
+      'hello world',
+    ],
+    [
+      'a buffer that is written again',
+      (_req, res) => {
+        const buffer = Buffer.from('hello ');
+        res.status(201).write(buffer, () => {
+          buffer.write('world!');
+          res.end(buffer);
+        });
+      },
+      201,
+      'hello world!',
+    ],
+    [
+      'a flat list of headers with a list in it',
+      (_req, res) => void res.writeHead(201, ['Set-Cookie', ['a=1', 'b=2'], 'X-A', '1'] as never).end('hello'),
+      201,
+      'hello',
+    ],
+  ])('%s: the response is as it was made', async (_what, handler, status, body) => {
+    const answers = await twice(handler);
+    expect(answers.map((answer) => [answer.status, answer.body.toString()])).toEqual([
+      [status, body],
+      [status, body],
+    ]);
+    expect(answers.map(({ headers }) => headers['idempotent-replayed'])).toEqual([undefined, 'true']);
+  });
+
+  test.each<[string, RequestHandler]>([
+    ['a status that is none', (_req, res) => void Object.assign(res, { statusCode: 1000 }).end('x')],
+    ['a head with a status that is none', (_req, res) => void res.writeHead(42).end('x')],
+    ['a message that is none', (_req, res) => void Object.assign(res.status(500), { statusMessage: '\n' }).end('x')],
+  ])('%s is an error of the handler, and kills nothing', async (_what, handler) => {
+    const answers = await twice(handler);
+    expect(answers.map(({ status }) => status)).toEqual([500, 500]);
+  });
+
+  test('an error after a part of a body: the length is that of what is sent', async () => {
+    const [first] = await twice((_req, res, next) => {
+      res.write('part');
+      next(new Error('late'));
+    });
+    expect(first.status).toBe(500);
+    expect(Number(first.headers['content-length'])).toBe(first.body.length);
+    expect(first.body.toString()).toMatch(/^part.*<\/html>\s*$/s);
+  });
+
+  test('a `store` that throws is told to the error handler, and leaves no key and no client hanging', async () => {
+    const app = make();
+    const store = () => {
+      throw new Error('store');
+    };
+    app.use(idempotency(makeDedup(), { ...account, store }));
+    app.post('/', (_req, res) => void res.send('ran'));
+    app.use(((error, _req, res, _next) => void res.status(500).send(error.message)) as express.ErrorRequestHandler);
+    const url = await start(app);
+    for (let time = 0; time < 2; time += 1) {
+      const { status, body } = await send(url, { path: '/', headers: [['idempotency-key', 'k']] });
+      expect([status, body.toString()]).toEqual([500, 'store']);
+    }
+  });
+
+  test('a response that its handler destroys frees the key', async () => {
+    const app = make();
+    app.use(idempotency(makeDedup(), account));
+    let runs = 0;
+    app.post('/', (_req, res) => {
+      runs += 1;
+      if (runs === 1) res.destroy();
+      else res.send('ran');
+    });
+    const url = await start(app);
+    const request = { path: '/', headers: [['idempotency-key', 'k']] as [string, string][] };
+    await expect(send(url, request)).rejects.toThrow();
+    await expect.poll(async () => (await send(url, request)).body.toString()).toBe('ran');
+  });
+
+  test.each(['pipe', 'pipeline'])(
+    'a client that hangs up in the middle of a %s: it is stored to its end',
+    async (how) => {
+      const app = make();
+      app.use(idempotency(makeDedup(), account));
+      const source = new PassThrough();
+      let closed: () => void = () => {};
+      const hungUp = new Promise<void>((resolve) => {
+        closed = resolve;
+      });
+      app.post('/', (req, res) => {
+        req.socket.once('close', () => setImmediate(closed));
+        if (how === 'pipe') source.pipe(res);
+        else pipeline(source, res, () => {});
+        source.write('hello ');
+        gone.destroy();
+      });
+      const url = await start(app);
+      const gone = request(url, { method: 'POST', headers: { 'idempotency-key': 'k' } });
+      gone.on('error', () => {}).end();
+      await hungUp;
+      source.end('world');
+      const copy = () => send(url, { path: '/', headers: [['idempotency-key', 'k']] });
+      await expect.poll(async () => (await copy()).body.toString()).toBe('hello world');
+    },
+  );
+
+  test('a problem in place of a response has none of its status message', async () => {
+    const app = make();
+    app.use(idempotency(makeDedup(), account));
+    app.post('/', (req, res) => {
+      req.idempotency?.tx.require.exists('never-there');
+      res.writeHead(201, 'Made').end();
+    });
+    const answer = await fetch(await start(app), { method: 'POST', headers: { 'idempotency-key': 'k' } });
+    expect([answer.status, answer.statusText]).toEqual([412, 'Precondition Failed']);
   });
 
   test('a file that is piped, longer than what is kept, is sent to its end', async () => {
