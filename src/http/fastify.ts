@@ -7,6 +7,7 @@ import type { OnceContext } from '../outcome.js';
 import { BodyBuffer, parsedForm } from './body.js';
 import { Exchange, type MadeResponse, type Sent, TOO_LARGE } from './exchange.js';
 import { headerLines } from './held-response.js';
+import { headerLinesIn } from './key-header.js';
 import type { IdempotencyOptions } from './options.js';
 import type { HttpResponse } from './response.js';
 
@@ -27,9 +28,13 @@ export interface IdempotencyPluginOptions extends IdempotencyOptions<FastifyRequ
 /** A request whose handler runs under its key. */
 interface Running {
   readonly made: (response: MadeResponse) => void;
+  readonly failed: (error: unknown) => void;
+  /** Headers that others have set before. */
+  readonly before: ReturnType<FastifyReply['getHeaders']>;
   readonly sent: Promise<Sent>;
   /** Is there a response, which waits to be sent? */
   isMade: boolean;
+  threw: boolean;
 }
 
 /**
@@ -65,13 +70,14 @@ export const idempotency: FastifyPluginCallback<IdempotencyPluginOptions> = (app
     const facts = {
       method: request.method,
       path: request.url.split('?')[0] as string,
-      lines: (header: string) => request.raw.headersDistinct[header] ?? [],
+      lines: (header: string) => headerLinesIn(request.raw, header),
       content: (limit: number) => contentOf(request, limit),
     };
     const sent: Promise<Sent> = exchange.answer(request, facts, (context) => {
       request.idempotency = context;
-      return new Promise((made) => {
-        running.set(request, { made, sent, isMade: false });
+      return new Promise((made, failed) => {
+        const before = { ...reply.getHeaders() };
+        running.set(request, { made, failed, before, sent, isMade: false, threw: false });
         // Inside the key's own handler: what comes after is a part of it.
         proceed();
       });
@@ -95,15 +101,26 @@ export const idempotency: FastifyPluginCallback<IdempotencyPluginOptions> = (app
     void reply.send(answer.body && answer.body.length > 0 ? answer.body : undefined);
   }
 
+  app.addHook('onError', async (request) => {
+    const run = running.get(request);
+    if (run) run.threw = true;
+  });
+
   app.addHook('onSend', async (request, reply, payload) => {
     const run = running.get(request);
     if (!run || run.isMade) return payload;
     run.isMade = true;
-    const { body, whole } = await gather(payload, exchange.settings.maxBodyBytes);
-    run.made({ status: reply.statusCode, headers: headerLines(reply.getHeaders()), body });
+    const sendable = unwrapped(reply, payload);
+    const gathered = gather(sendable, exchange.settings.maxBodyBytes);
+    gathered.then(({ body }) => {
+      run.made({ status: reply.statusCode, headers: headerLines(reply.getHeaders()), body, threw: run.threw });
+    }, run.failed);
     const answer = await run.sent;
-    if (answer === 'own' || answer === 'pass') return whole;
+    if (answer === 'own' || answer === 'pass') return (await gathered).whole;
+    // Cut off: nobody reads it to its end.
+    if (sendable instanceof Readable) sendable.destroy();
     for (const name of Object.keys(reply.getHeaders())) reply.removeHeader(name);
+    reply.headers(run.before);
     setHead(reply, answer);
     return answer.body;
   });
@@ -120,6 +137,14 @@ function setHead(reply: FastifyReply, { status, headers, body }: HttpResponse): 
   reply.code(status);
   for (const [name, value] of headers) reply.header(name, value);
   if (body && body.length > 0) reply.header('content-length', body.length);
+}
+
+/** A Response of the Fetch API is taken apart, as Fastify does after its hooks. */
+function unwrapped(reply: FastifyReply, payload: unknown): unknown {
+  if (!(payload instanceof Response)) return payload;
+  reply.code(payload.status);
+  for (const [name, value] of payload.headers) reply.header(name, value);
+  return payload.body;
 }
 
 function contentOf(request: FastifyRequest, limit: number): unknown {
