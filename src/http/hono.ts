@@ -44,16 +44,28 @@ export function idempotency(
     const { raw } = c.req;
     // Hono keeps what it has read of a body.
     const facts = factsOf(raw, raw.bodyUsed ? () => c.req.arrayBuffer() : undefined);
+    const headers = () => [...c.res.headers];
+    let before: [string, string][] | undefined;
     const sent = await exchange.answer(c, facts, async (context) => {
       c.set('idempotency', context);
+      before = headers();
       await next();
       const made = await held(c.res, exchange.settings.maxBodyBytes);
       replace(c, made.response);
-      return made.told;
+      return { ...made.told, threw: c.error !== undefined };
     });
     if (sent === 'pass') await next();
-    else if (sent !== 'own') replace(c, toResponse(sent));
+    else if (sent !== 'own') replace(c, beside(before ?? headers(), toResponse(sent)));
   };
+}
+
+/** What others have set before, CORS for instance, is of this request and stays. */
+function beside(before: readonly [string, string][], response: Response): Response {
+  for (const [name, value] of before) {
+    if (name === 'set-cookie') response.headers.append(name, value);
+    else if (!response.headers.has(name)) response.headers.set(name, value);
+  }
+  return response;
 }
 
 /** Without what Hono would keep of the headers of the one before. */
