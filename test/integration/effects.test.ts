@@ -709,6 +709,39 @@ describe('apply', () => {
     expect(await redis.get(at('n'))).toBe('1');
   });
 
+  test('without writes leaves a record all the same, and no replies', async () => {
+    const { dedup } = world();
+    for (const status of ['executed', 'replayed']) {
+      expect(await dedup.apply('key', () => {})).toEqual({ status, replies: [], attempt: 1 });
+    }
+  });
+
+  test('tells sums to the digit, between those that Lua prints by itself and those that it cannot hold', async () => {
+    const { dedup, at } = world();
+    const sums = [99_999_999_999_999, 100_000_000_000_000, 2 ** 53 - 1, -(2 ** 53) + 1];
+    for (const [index, sum] of sums.entries()) {
+      const { replies } = await dedup.apply(
+        `${index}`,
+        (tx) => void tx.incrby(at(`n${index}`), sum).append(at('s'), 'x'),
+      );
+      expect(replies).toEqual([sum, index + 1]);
+    }
+  });
+
+  test('takes the fingerprint of the first call that brings one', async () => {
+    const { redis, dedup, at } = world();
+    await redis.set(at('text'), 'x');
+    await expectCode(
+      dedup.apply('key', (tx) => void tx.incr(at('text'))),
+      'EFFECT_REJECTED',
+    );
+    await dedup.apply('key', (tx) => void tx.incr(at('n')), { fingerprint: 'a' });
+    await expectCode(
+      dedup.apply('key', (tx) => void tx.incr(at('n')), { fingerprint: 'b' }),
+      'FINGERPRINT_MISMATCH',
+    );
+  });
+
   test('whose script came twice before its first answer is asked again: the copy of a refused one says nothing', async () => {
     const { redis, dedup, at } = world();
     await redis.set(at('text'), 'x');
