@@ -20,7 +20,13 @@ const EFFECT_SUITES = [
   'test/property/effects.test.ts',
   'test/integration/seen-effects.test.ts',
 ];
-const SUITES = ['test/lua', ...EFFECT_SUITES, 'test/property/protocol.test.ts', 'test/integration/servers.test.ts'];
+const SUITES = [
+  'test/lua',
+  ...EFFECT_SUITES,
+  'test/property/protocol.test.ts',
+  'test/integration/servers.test.ts',
+  'test/integration/neighbours.test.ts',
+];
 const SEEN_SUITES = [
   'test/lua/seen.test.ts',
   'test/integration/seen.test.ts',
