@@ -51,10 +51,18 @@ export function comparable(contentType: string | null | undefined, bytes: Buffer
   return { sha256: digest(bytes) };
 }
 
-/** What a body parser has made of a body, its bytes told by their digest. */
-export function parsedForm(body: unknown): unknown {
-  if (body instanceof Uint8Array) return { sha256: digest(body) };
-  return body ?? null;
+/** The request's body is longer than what is compared. */
+export const TOO_LARGE = Symbol('too large');
+
+/** Query and body as parsers have made them, the body's bytes told by their digest. */
+export function parsedContent(
+  { headers, query, body }: { headers: { 'content-length'?: string | undefined }; query: unknown; body: unknown },
+  limit: number,
+): unknown | typeof TOO_LARGE {
+  if (Number(headers['content-length'] ?? 0) > limit) return TOO_LARGE;
+  if (typeof body === 'string' && Buffer.byteLength(body) > limit) return TOO_LARGE;
+  if (!(body instanceof Uint8Array)) return { query, body: body ?? null };
+  return body.length > limit ? TOO_LARGE : { query, body: { sha256: digest(body) } };
 }
 
 function digest(bytes: Uint8Array): string {

@@ -3,8 +3,10 @@ import { createHash } from 'node:crypto';
 import type { Codec } from '../codec.js';
 import type { Dedup } from '../dedup.js';
 import { InvalidOptionError } from '../errors.js';
+import { fingerprintOf } from '../fingerprint.js';
 import { given } from '../given.js';
 import type { OnceContext } from '../outcome.js';
+import { TOO_LARGE } from './body.js';
 import { readKeyHeader } from './key-header.js';
 import { type HttpSettings, type IdempotencyOptions, readHttpOptions } from './options.js';
 import { problem, problemOf } from './problems.js';
@@ -21,9 +23,6 @@ export interface RequestFacts {
   content(maxBodyBytes: number): Promise<unknown | typeof TOO_LARGE> | unknown;
 }
 
-/** The request's body is longer than what is compared. */
-export const TOO_LARGE = Symbol('too large');
-
 /** The response as its handler made it: all its headers; of the body what is kept, or null where it is longer. */
 export type MadeResponse = Omit<HttpResponse, 'headers'> & {
   readonly headers: Iterable<readonly [string, string]>;
@@ -37,6 +36,9 @@ export type MadeResponse = Omit<HttpResponse, 'headers'> & {
  * `'pass'`: the request is none of ours, and its handler has not run.
  */
 export type Sent = 'pass' | 'own' | HttpResponse;
+
+/** What JSON can say and canonical JSON cannot: a number beyond a double, or thousands of levels. The client's doing. */
+const INCOMPARABLE = Symbol('incomparable');
 
 /** Path and method are hashed where they are longer. */
 const LONGEST_OPERATION = 200;
@@ -71,9 +73,10 @@ export class Exchange<Request> {
     if (read === 'malformed') return problem('key-malformed');
     if (read === 'too_long') return problem('key-too-long');
     const { fingerprint, slot } = this.settings;
-    const content = fingerprint ? fingerprint(request) : await facts.content(maxBodyBytes);
-    if (content === TOO_LARGE) return problem('body-too-large');
-    const options = { fingerprint: content, slot: slot?.(request) };
+    const compared = fingerprint ? fingerprint(request) : digestOf(await facts.content(maxBodyBytes), read.key);
+    if (compared === TOO_LARGE) return problem('body-too-large');
+    if (compared === INCOMPARABLE) return problem('body-incomparable');
+    const options = { fingerprint: compared, slot: slot?.(request) };
     return this.#once(this.#viewOf(request, facts), read.key, options, handle);
   }
 
@@ -118,6 +121,15 @@ export class Exchange<Request> {
     const short = named.length > LONGEST_OPERATION ? createHash('sha256').update(named).digest('base64url') : named;
     if (scope === 'global') return this.#view.scope('global', short);
     return this.#view.scope('owner', nameBy('scope', scope(request)), short);
+  }
+}
+
+function digestOf(content: unknown, key: string): string | typeof TOO_LARGE | typeof INCOMPARABLE {
+  if (content === TOO_LARGE) return TOO_LARGE;
+  try {
+    return fingerprintOf(content, key).toString('hex');
+  } catch {
+    return INCOMPARABLE;
   }
 }
 

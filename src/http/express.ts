@@ -4,8 +4,8 @@ import type { Codec } from '../codec.js';
 import type { Dedup } from '../dedup.js';
 import { InvalidOptionError } from '../errors.js';
 import type { OnceContext } from '../outcome.js';
-import { parsedForm } from './body.js';
-import { Exchange, TOO_LARGE } from './exchange.js';
+import { parsedContent, TOO_LARGE } from './body.js';
+import { Exchange } from './exchange.js';
 import { HeldResponse, sendResponse } from './held-response.js';
 import { headerLinesIn } from './key-header.js';
 import type { IdempotencyOptions } from './options.js';
@@ -75,19 +75,14 @@ export function idempotency(dedup: Dedup<Codec>, options: IdempotencyOptions<Req
 }
 
 /** @throws InvalidOptionError where there is a body and nobody has read it: any two would be alike */
-function contentOf(req: Request, limit: number): unknown {
-  const length = Number(req.headers['content-length'] ?? 0);
-  if (length > limit) return TOO_LARGE;
-  const hasBody = length > 0 || req.headers['transfer-encoding'] !== undefined;
+function contentOf({ headers, query, body, readableEnded }: Request, limit: number): unknown {
+  const hasBody = Number(headers['content-length'] ?? 0) > 0 || headers['transfer-encoding'] !== undefined;
   // Express 4's parsers leave `{}` for what is not theirs, and for what is not there.
-  if (hasBody && (req.body === undefined || !req.readableEnded)) {
+  const content = parsedContent({ headers, query, body: hasBody ? body : null }, limit);
+  if (content !== TOO_LARGE && hasBody && (body === undefined || !readableEnded)) {
     throw new InvalidOptionError(
       'Expected a body parser before `idempotency`, since requests are told apart by their bodies: add one, or give `fingerprint`',
     );
   }
-  if (!hasBody) return { query: req.query, body: null };
-  const { body } = req as { body: unknown };
-  if (typeof body === 'string' && Buffer.byteLength(body) > limit) return TOO_LARGE;
-  if (body instanceof Uint8Array && body.length > limit) return TOO_LARGE;
-  return { query: req.query, body: parsedForm(body) };
+  return content;
 }

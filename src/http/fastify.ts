@@ -4,8 +4,8 @@ import type { FastifyPluginCallback, FastifyReply, FastifyRequest } from 'fastif
 import type { Codec } from '../codec.js';
 import type { Dedup } from '../dedup.js';
 import type { OnceContext } from '../outcome.js';
-import { BodyBuffer, parsedForm } from './body.js';
-import { Exchange, type MadeResponse, type Sent, TOO_LARGE } from './exchange.js';
+import { BodyBuffer, parsedContent } from './body.js';
+import { Exchange, type MadeResponse, type Sent } from './exchange.js';
 import { headerLines } from './held-response.js';
 import { headerLinesIn } from './key-header.js';
 import type { IdempotencyOptions } from './options.js';
@@ -71,7 +71,7 @@ export const idempotency: FastifyPluginCallback<IdempotencyPluginOptions> = (app
       method: request.method,
       path: request.url.split('?')[0] as string,
       lines: (header: string) => headerLinesIn(request.raw, header),
-      content: (limit: number) => contentOf(request, limit),
+      content: (limit: number) => parsedContent(request, limit),
     };
     const sent: Promise<Sent> = exchange.answer(request, facts, (context) => {
       request.idempotency = context;
@@ -145,14 +145,6 @@ function unwrapped(reply: FastifyReply, payload: unknown): unknown {
   reply.code(payload.status);
   for (const [name, value] of payload.headers) reply.header(name, value);
   return payload.body;
-}
-
-function contentOf(request: FastifyRequest, limit: number): unknown {
-  if (Number(request.headers['content-length'] ?? 0) > limit) return TOO_LARGE;
-  const { query, body } = request;
-  if (typeof body === 'string' && Buffer.byteLength(body) > limit) return TOO_LARGE;
-  if (body instanceof Uint8Array && body.length > limit) return TOO_LARGE;
-  return { query, body: parsedForm(body) };
 }
 
 /** A payload as it is kept, and as it is sent: a stream is read up to the limit, and what is beyond follows as it comes. */

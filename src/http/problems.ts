@@ -11,6 +11,7 @@ export type ProblemName =
   | 'key-malformed'
   | 'key-too-long'
   | 'body-too-large'
+  | 'body-incomparable'
   | 'key-reused'
   | 'in-progress'
   | 'condition-failed'
@@ -51,6 +52,11 @@ const PROBLEMS: Record<ProblemName, Problem> = {
     status: 413,
     title: 'The request is too large',
     detail: 'The body is longer than what can be told apart from other requests with the same Idempotency-Key.',
+  },
+  'body-incomparable': {
+    status: 400,
+    title: 'The request cannot be compared',
+    detail: 'Its body has numbers that are too large, or is nested too deeply, to be told apart from other requests.',
   },
   'key-reused': {
     status: 422,

@@ -1,6 +1,6 @@
 /** Requests and responses of the Fetch API. */
-import { BodyBuffer, comparable, queryForm } from './body.js';
-import { type MadeResponse, type RequestFacts, TOO_LARGE } from './exchange.js';
+import { BodyBuffer, comparable, queryForm, TOO_LARGE } from './body.js';
+import type { MadeResponse, RequestFacts } from './exchange.js';
 import type { HttpResponse } from './response.js';
 
 /** @param bytes the body, where the request's own was read already */

@@ -421,6 +421,25 @@ export const CASES: readonly HttpCase[] = [
     runs: 1,
     sum: 1,
   })),
+  ...(
+    [
+      ['infinite', '{"cents":1e999}'],
+      ['deep', `${'['.repeat(20_000)}${']'.repeat(20_000)}`],
+    ] as const
+  ).map(([kind, body]) => ({
+    id: `body-${kind}`,
+    title: 'JSON that cannot be compared is the client’s error',
+    steps: [
+      {
+        path: '/text',
+        headers: [['content-type', 'application/json']] as [string, string][],
+        body,
+        expect: { status: 400, problem: 'body-incomparable' as const },
+      },
+    ],
+    runs: 0,
+    sum: 0,
+  })),
   {
     id: 'body-10mb',
     title: 'a body of 10 MB is refused',
