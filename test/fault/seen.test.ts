@@ -2,20 +2,15 @@
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { Dedup, type SeenSet } from '../../src/index.js';
-import { SCRIPTS } from '../../src/redis/scripts.generated.js';
 import { expectCode, freshNamespace, until } from '../support/index.js';
-import { type Fate, FaultProxy } from '../support/proxy.js';
+import { type Fate, type FaultProxy, startProxied } from '../support/proxy.js';
 import { chooseSeed, seededRandom } from '../support/random.js';
-import { type RedisServer, startRedis } from '../support/redis/index.js';
+import type { RedisServer } from '../support/redis/index.js';
 
 let server: RedisServer;
 let proxy: FaultProxy;
 beforeAll(async () => {
-  server = await startRedis();
-  proxy = await FaultProxy.start(server.port);
-  const redis = new Redis(server.url);
-  for (const { source } of Object.values(SCRIPTS)) await redis.script('LOAD', source);
-  redis.disconnect();
+  ({ server, proxy } = await startProxied());
 });
 afterEach(() => proxy.reset());
 afterAll(async () => {

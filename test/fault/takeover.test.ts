@@ -2,23 +2,17 @@
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { Dedup, type DedupOptions, type RecordInfo } from '../../src/index.js';
-import { SCRIPTS } from '../../src/redis/scripts.generated.js';
 import { connect, expectCode, freshNamespace, gate, until } from '../support/index.js';
 import { Worker } from '../support/processes.js';
-import { type Fate, FaultProxy, type ProxiedCommand } from '../support/proxy.js';
-import { type RedisServer, startRedis } from '../support/redis/index.js';
+import { type Fate, type FaultProxy, type ProxiedCommand, startProxied } from '../support/proxy.js';
+import type { RedisServer } from '../support/redis/index.js';
 
 const LEASE_MS = 600;
 
 let server: RedisServer;
 let proxy: FaultProxy;
 beforeAll(async () => {
-  server = await startRedis();
-  proxy = await FaultProxy.start(server.port);
-  // The server knows the scripts: an answer that is lost is then one of a script that ran.
-  const redis = new Redis(server.url);
-  for (const { source } of Object.values(SCRIPTS)) await redis.script('LOAD', source);
-  redis.disconnect();
+  ({ server, proxy } = await startProxied());
 });
 afterEach(() => proxy.reset());
 afterAll(async () => {

@@ -6,7 +6,9 @@
  */
 import { once } from 'node:events';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { Redis } from 'ioredis';
 import { SCRIPTS } from '../../src/redis/scripts.generated.js';
+import { type RedisServer, startRedis } from './redis/index.js';
 import { endOfValue, wordsOf } from './resp.js';
 
 /** What becomes of a command. */
@@ -223,4 +225,13 @@ class ValueReader {
     if (this.#bytes.length > 0) other.write(this.#bytes);
     this.socket.on('data', (chunk) => other.write(chunk));
   }
+}
+
+/** A server behind a proxy. It knows the scripts: an answer that is lost is then one of a script that ran. */
+export async function startProxied(): Promise<{ server: RedisServer; proxy: FaultProxy }> {
+  const server = await startRedis();
+  const redis = new Redis(server.url);
+  for (const { source } of Object.values(SCRIPTS)) await redis.script('LOAD', source);
+  redis.disconnect();
+  return { server, proxy: await FaultProxy.start(server.port) };
 }
