@@ -1,21 +1,40 @@
 /**
- * A batch of one Kafka partition, as `eachBatch` of a consumer gets it. After a rebalance or a crash all since the last
- * committed offset comes again; each message's writes are made once. Offsets are committed up to the first that failed.
+ * An `eachBatch` of kafkajs. After a rebalance, a crash or a throw, all since the last committed offset comes again, also
+ * while its former owner is still at it; each message's writes are made once.
+ *
+ * ```js
+ * await consumer.run({ eachBatchAutoResolve: false, eachBatch: eachBatch(dedup) });
+ * ```
+ *
+ * Order: messages of one Kafka key are done one after another, those of different keys at once, some dozens at a time. A
+ * message is begun when the one before it of its key is done, by this consumer or by another: so writes of one key come in
+ * the order of the offsets, also across a rebalance. Among keys there is none.
  */
-import type { Dedup } from '../src/index.js';
+import { type Dedup, isDedupError } from '../src/index.js';
+import { inLanes } from './lanes.js';
 
-/** As much of a kafkajs batch as is needed. */
-export interface KafkaBatch {
-  readonly topic: string;
-  readonly partition: number;
-  readonly messages: readonly { readonly offset: string; readonly value: Buffer | null }[];
+export interface KafkaMessage {
+  readonly offset: string;
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
 }
 
-export interface KafkaPosition {
-  /** To commit: the first message that is not done; null where not even the first one is. */
-  readonly commit: string | null;
-  /** What the first one failed with: the consumer stops there, and is given that message again. */
-  readonly error?: unknown;
+/** As much of kafkajs' `EachBatchPayload` as is needed: its own type fits. */
+export interface BatchPayload {
+  readonly batch: { readonly topic: string; readonly partition: number; readonly messages: readonly KafkaMessage[] };
+  resolveOffset(offset: string): void;
+  heartbeat(): Promise<void>;
+  commitOffsetsIfNecessary(): Promise<void>;
+  isRunning(): boolean;
+  isStale(): boolean;
+}
+
+export interface KafkaOptions {
+  /**
+   * Takes a message that failed `ATTEMPTS` times, which is then passed over; another topic, for instance. It may be given
+   * one twice. Without it a message that will never succeed holds up its partition, as with any `eachBatch` that throws.
+   */
+  readonly deadLetter?: (message: KafkaMessage, error: Error) => Promise<unknown>;
 }
 
 interface Payment {
@@ -23,24 +42,56 @@ interface Payment {
   readonly cents: number;
 }
 
-/** Topic, partition and offset name a message for good; the topic's retention says how long it can come again. */
-export async function handleBatch(dedup: Dedup, { topic, partition, messages }: KafkaBatch): Promise<KafkaPosition> {
-  const outcomes = await dedup.scope('kafka', topic, String(partition)).onceMany(
-    messages,
-    {
-      key: ({ offset }) => offset,
-      handler: ({ offset, value }, { tx }) => {
-        const { account, cents } = JSON.parse(String(value)) as Payment;
-        tx.hincrby('balances', account, cents).rpush(`statement-${account}`, `${offset} ${cents}`);
-      },
-    },
-    { retention: '8d' },
-  );
-  const at = outcomes.findIndex(({ status }) => status === 'failed');
-  const done = at === -1 ? outcomes.length : at;
-  const last = messages[done - 1];
-  const commit = last ? String(BigInt(last.offset) + 1n) : null;
-  // Those behind it that are done are replayed when they come again: a failure costs no message its writes, and none twice.
-  const failed = outcomes[at];
-  return failed?.status === 'failed' ? { commit, error: failed.error } : { commit };
+/** Done between two heartbeats: fewer than fit into the consumer's `sessionTimeout`, 30 s by default. */
+const AT_A_TIME = 32;
+const ATTEMPTS = 5;
+
+export function eachBatch(dedup: Dedup, { deadLetter }: KafkaOptions = {}): (payload: BatchPayload) => Promise<void> {
+  // The topic keeps messages for 7 days (`retention.ms`, by default), and its open segment for longer.
+  const payments = dedup.scope('kafka').with({ retention: '15d', ...(deadLetter && { maxAttempts: ATTEMPTS }) });
+
+  return async ({ batch, resolveOffset, heartbeat, commitOffsetsIfNecessary, isRunning, isStale }) => {
+    // Topic, partition and offset name a message. A topic that is deleted and made again begins at 0 once more: then the
+    // fingerprint refuses what would else pass for done. What a producer sent twice has two offsets: if the payload has an
+    // id of its own, that is the better key.
+    const partition = payments.scope(batch.topic, String(batch.partition));
+
+    const settle = async (message: KafkaMessage) => {
+      const { offset, value } = message;
+      const pay = () =>
+        partition.once(
+          offset,
+          ({ tx }) => {
+            // A tombstone of a compacted topic.
+            if (value === null) return;
+            const { account, cents } = JSON.parse(String(value)) as Payment;
+            tx.hincrby('balances', account, cents).rpush(`statement-${account}`, `${offset} ${cents}`);
+          },
+          { fingerprint: value?.toString('base64') ?? null },
+        );
+      try {
+        await pay();
+      } catch (error) {
+        if (!deadLetter || !isDedupError(error, 'ATTEMPTS_EXHAUSTED')) throw error;
+        await deadLetter(message, error);
+      }
+    };
+
+    for (let from = 0; from < batch.messages.length; from += AT_A_TIME) {
+      // Stopped, or another offset was sought: what is left is not resolved, and comes again where it is wanted.
+      if (!isRunning() || isStale()) return;
+      const messages = batch.messages.slice(from, from + AT_A_TIME);
+      const settled = await inLanes(messages, ({ key, offset }) => key?.toString('base64') ?? offset, settle);
+      // Committed is up to the first that is not done. What is done behind it is replayed when it comes again.
+      const stop = settled.findIndex(({ status }) => status !== 'done');
+      const last = messages[(stop === -1 ? messages.length : stop) - 1];
+      if (last) resolveOffset(last.offset);
+      const failed = settled[stop];
+      // kafkajs commits what is resolved, and fetches again from there.
+      if (failed?.status === 'failed') throw failed.error;
+      await commitOffsetsIfNecessary();
+      // Throws where the group is being rebalanced: kafkajs joins it again.
+      await heartbeat();
+    }
+  };
 }
