@@ -50,7 +50,8 @@ export function sqsHandler(
   const orders = dedup.scope('orders').with({ retention: RETENTION, waitTimeout: '1s' });
 
   const ship = (order: Order) =>
-    // The order's own id: a copy that the producer sent, and one that was redriven, has another messageId.
+    // The order's own id: a copy that the producer sent, and one that was redriven, has another messageId. Another order
+    // under an old id is refused, a dead letter that somebody has mended as well: `forget` its key first.
     orders.once(
       order.id,
       ({ tx }) => {

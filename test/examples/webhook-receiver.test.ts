@@ -193,5 +193,14 @@ test('while Redis is away it answers 503, and the delivery is counted once when 
   }
   expect(await redis.hgetall('events')).toEqual({ push: '2' });
   expect(await deliveries(redis)).toEqual(['d1', 'd2']);
+
+  // The server itself dies, and comes back with nothing.
+  await server.kill();
+  expect(await status({ id: 'd3' })).toBe(503);
+  await server.restart();
+  await until(async () => (await status({ id: 'd3' })) === 204);
+  expect(await status({ id: 'd3' })).toBe(204);
+  await until(async () => (await deliveries(redis)).length > 0);
+  expect(await deliveries(redis)).toEqual(['d3']);
   expect(logged).not.toHaveBeenCalled();
 });

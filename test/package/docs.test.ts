@@ -33,6 +33,9 @@ declare global {
   function saveIfNewer(order: { id: string }, fence: number): Promise<void>;
   function findCharge(idempotencyKey: string): Promise<{ charged: number } | undefined>;
   function retryLater(ms: number): void;
+  const db: { query(text: string, values: unknown[]): Promise<{ rowCount: number }> };
+  const parcels: { weight: number }[];
+  function ship(parcel: { weight: number }, options: { idempotencyKey: string; signal: AbortSignal }): Promise<void>;
 }
 `;
 
