@@ -8,6 +8,7 @@ export default defineConfig({
     fastify: 'src/http/fastify.ts',
     hono: 'src/http/hono.ts',
     fetch: 'src/http/fetch.ts',
+    streams: 'src/streams/index.ts',
   },
   format: ['esm', 'cjs'],
   target: 'node20',

@@ -82,7 +82,7 @@ export async function checkServer(parts: Parts, key: string): Promise<void> {
     },
   );
   if (parts.checkedEpoch === epoch) return;
-  if (evicts || policy === null) parts.events.emitUnsafeServer({ namespace: parts.settings.namespace, policy });
+  if (evicts || policy === null) parts.events.tell('unsafeServer', { namespace: parts.settings.namespace, policy });
   if (evicts) {
     throw new UnsafeServerError(
       `The server may evict records (maxmemory-policy ${policy}), and what is evicted runs again: ` +

@@ -319,6 +319,8 @@ export class Dedup<out C extends Codec = JsonCodec> {
       /** How long a completed call is known where its record is a mark in a set. */
       windowMs: workOf(settings.record)?.windowMs,
       maxResultBytes: parts.settings.maxResultBytes,
+      parts,
+      slot: settings.slot,
       /** A view whose calls do so where Redis is not reached. */
       onStoreFailure: (onStoreFailure: DedupSettings['onStoreFailure']): Dedup<C> =>
         this.#makeView(new View(parts, prefix, { ...settings, onStoreFailure }, false)),

@@ -1,7 +1,6 @@
-/** What a Dedup tells those who listen. Nothing is made for an event without a listener. */
+/** What a Dedup tells those who listen. */
 import { createHash } from 'node:crypto';
-import { InvalidOptionError } from './errors.js';
-import { given } from './given.js';
+import { Listeners } from './listeners.js';
 
 /** What every event about a key carries. */
 export interface KeyEvent {
@@ -53,8 +52,6 @@ const EVENTS: { [E in keyof DedupEvents]: true } = {
   unsafeServer: true,
 };
 
-type Listener<E extends keyof DedupEvents> = (event: DedupEvents[E]) => void;
-
 /** A key as events tell it. */
 export interface EventSubject {
   readonly namespace: string;
@@ -62,27 +59,9 @@ export interface EventSubject {
   readonly redisKey: string;
 }
 
-export class Events {
-  readonly #listeners = new Map<keyof DedupEvents, Set<Listener<never>>>();
-
-  on<E extends keyof DedupEvents>(event: E, listener: Listener<E>): () => void {
-    if (!Object.hasOwn(EVENTS, event)) {
-      throw new InvalidOptionError(`Expected an event of ${Object.keys(EVENTS).join(', ')}, got ${given(event)}`);
-    }
-    if (typeof listener !== 'function') {
-      throw new InvalidOptionError(`Expected the listener to be a function, got ${given(listener)}`);
-    }
-    const listeners = this.#listeners.get(event) ?? new Set();
-    this.#listeners.set(event, listeners);
-    // Its own closure: the same function may listen twice, and each is taken away by itself.
-    const entry: Listener<E> = (payload) => listener(payload);
-    listeners.add(entry as Listener<never>);
-    return () => listeners.delete(entry as Listener<never>);
-  }
-
-  /** Does anybody listen? Where nobody does, nothing need be made for an event. */
-  areHeard(event: keyof DedupEvents): boolean {
-    return (this.#listeners.get(event)?.size ?? 0) > 0;
+export class Events extends Listeners<DedupEvents> {
+  constructor() {
+    super(EVENTS);
   }
 
   /** Tells an event about a key. */
@@ -91,20 +70,6 @@ export class Events {
     const { namespace, key, redisKey } = subject;
     const keyHash = createHash('sha256').update(redisKey).digest('hex').slice(0, 16);
     const payload = Object.defineProperty({ namespace, keyHash, ...details }, 'key', { value: key });
-    this.#tell(event, payload as unknown as DedupEvents[E]);
-  }
-
-  emitUnsafeServer(payload: DedupEvents['unsafeServer']): void {
-    this.#tell('unsafeServer', payload);
-  }
-
-  #tell<E extends keyof DedupEvents>(event: E, payload: DedupEvents[E]): void {
-    for (const listener of [...(this.#listeners.get(event) ?? [])]) {
-      try {
-        // A listener that throws, now or later, never affects a call.
-        const returned = (listener as Listener<E>)(payload) as unknown;
-        if (returned instanceof Promise) returned.catch(() => {});
-      } catch {}
-    }
+    this.tell(event, payload as unknown as DedupEvents[E]);
   }
 }

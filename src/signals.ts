@@ -36,3 +36,8 @@ function tell(this: AbortSignal): void {
   hubs.delete(this);
   for (const listener of listeners ?? []) listener(this.reason);
 }
+
+/** Did what was told of the signal end by it? What Node's own functions throw is an AbortError, and the reason its cause. */
+export function isEndedBy({ aborted, reason }: AbortSignal, error: unknown): boolean {
+  return aborted && (error === reason || (error instanceof Error && error.cause === reason));
+}

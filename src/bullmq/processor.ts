@@ -2,6 +2,7 @@
 import { DelayedError, type Job, RATE_LIMIT_ERROR, UnrecoverableError } from 'bullmq';
 import type { Codec } from '../codec.js';
 import { type Dedup, INSIDE } from '../dedup.js';
+import { Delivery, type Meaning } from '../delivery.js';
 import { InvalidOptionError, isDedupError } from '../errors.js';
 import { given } from '../given.js';
 import type { OnceOptions } from '../options.js';
@@ -44,10 +45,6 @@ const SHORTEST_DELAY_MS = 100;
 /** When a job whose attempt came to nothing here is looked at again, in ms. */
 const LOOK_AGAIN_MS = 1_000;
 
-/** These say nothing against the job: it waits, and loses none of its attempts. */
-const WAITING_CODES = ['IN_PROGRESS', 'LEASE_LOST', 'OUTCOME_UNKNOWN', 'CLOSED'] as const;
-/** What the record says, it says to every further attempt as well. */
-const FINAL_CODES = ['STORED_FAILURE', 'ATTEMPTS_EXHAUSTED', 'FINGERPRINT_MISMATCH', 'BROKEN'] as const;
 /** Thrown by a processor whose job was moved, or is to be: not done, and not failed. */
 const MOVES = ['DelayedError', 'WaitingError', 'WaitingChildrenError'];
 /** Options of `once` that a processor sets itself. */
@@ -110,25 +107,19 @@ export function onceProcessor<Data, Result, Name extends string>(
     const place = { key: key ? key(job) : `${job.id}:${job.timestamp}`, slot: slot?.(job) };
     const stop = new AbortController();
     const unlisten = onAbort(signal, (reason) => stop.abort(asError(reason)));
-    let thrown: { error: unknown } | undefined;
-    let isRunning = false;
+    const delivery = new Delivery();
     try {
       return (await scoped.once(
         place.key,
-        async (context) => {
-          isRunning = true;
+        delivery.watch(async (context) => {
           try {
             return await handler(job, context);
           } catch (error) {
             // The job is not done and has not failed: no attempt of the key's is counted.
             if (isMove(error)) stop.abort(error);
-            if (isOf(context.signal, error)) throw context.signal.reason;
-            thrown = { error };
             throw error;
-          } finally {
-            isRunning = false;
           }
-        },
+        }),
         {
           signal: stop.signal,
           fingerprint: fingerprint?.(job),
@@ -137,10 +128,7 @@ export function onceProcessor<Data, Result, Name extends string>(
         },
       )) as Result;
     } catch (error) {
-      // One that ran beyond `maxRunTime` is waited for no more: it failed, or it would hang again and again.
-      const isOverrun = isRunning && isDedupError(error, 'LEASE_LOST');
-      if (thrown?.error === error || isOverrun) throw error;
-      throw await verdict(error, job as Job, token);
+      throw await verdict(delivery.meaningOf(error), error, job as Job, token);
     } finally {
       unlisten();
     }
@@ -148,15 +136,15 @@ export function onceProcessor<Data, Result, Name extends string>(
 }
 
 /** What BullMQ is told of a call that did not come to a result; the job is moved first where it waits. */
-async function verdict(error: unknown, job: Job, token: string | undefined): Promise<unknown> {
-  if (WAITING_CODES.some((code) => isDedupError(error, code))) {
+async function verdict(meaning: Meaning, error: unknown, job: Job, token: string | undefined): Promise<unknown> {
+  if (meaning === 'failed' || meaning === 'unavailable') return error;
+  if (meaning === 'waits') {
     const waitMs = isDedupError(error, 'IN_PROGRESS') ? error.retryAfterMs : LOOK_AGAIN_MS;
     await job.moveToDelayed(Date.now() + Math.max(waitMs, SHORTEST_DELAY_MS), token);
     return new DelayedError();
   }
-  if (!isDedupError(error) || !FINAL_CODES.some((code) => isDedupError(error, code))) return error;
   // What another job of the key failed with, this one fails with.
-  const message = isDedupError(error, 'STORED_FAILURE') ? error.failure.message : error.message;
+  const message = isDedupError(error, 'STORED_FAILURE') ? error.failure.message : (error as Error).message;
   const final = new UnrecoverableError(message);
   Object.defineProperty(final, 'cause', { value: error, configurable: true, writable: true });
   return final;
@@ -183,11 +171,6 @@ function retention(view: Dedup<Codec>, isGiven: boolean) {
 /** Told as BullMQ tells them, by name and message: there may be two copies of it. */
 function isMove(error: unknown): boolean {
   return error instanceof Error && (MOVES.includes(error.name) || error.message === RATE_LIMIT_ERROR);
-}
-
-/** Did the handler end by its signal? What Node's own functions throw is an AbortError, and the reason its cause. */
-function isOf({ aborted, reason }: AbortSignal, error: unknown): boolean {
-  return aborted && (error === reason || (error instanceof Error && error.cause === reason));
 }
 
 /** BullMQ takes a job's reason to be an Error; `cancelJob` gives a string. */

@@ -200,8 +200,8 @@ export class Connection {
   }
 
   /**
-   * Runs a plain command that only reads, whose arguments are the library's own. A refusal that passes by itself is
-   * asked again until the deadline.
+   * Runs a plain command that may be sent again, whose arguments are no payload. A refusal that passes by itself is asked
+   * again until the deadline.
    *
    * @throws ExchangeError as `run`
    */

@@ -8,6 +8,7 @@
 import { createHash } from 'node:crypto';
 import { monotonicMs } from '../clock.js';
 import type { Connection } from './connection.js';
+import { ownConnection } from './own-connection.js';
 
 interface Subscriber {
   connect(): Promise<void>;
@@ -15,10 +16,6 @@ interface Subscriber {
   disconnect(): void;
   on(event: 'message', listener: (channel: string, message: string) => void): unknown;
   on(event: 'error' | 'end', listener: () => void): unknown;
-}
-
-interface Duplicable {
-  duplicate(...args: unknown[]): Subscriber;
 }
 
 const IDLE_MS = 30_000;
@@ -81,7 +78,7 @@ export class Hints {
 
   #open(): void {
     this.#retryAt = monotonicMs() + RETRY_MS;
-    const subscriber = duplicateFor(this.connection);
+    const subscriber = ownConnection<Subscriber>(this.connection);
     const subscription = { subscriber, live: false, settled: Promise.resolve() };
     this.#subscription = subscription;
     subscriber.on('error', () => {});
@@ -117,19 +114,4 @@ export class Hints {
       .update(this.connection.keyPrefix + redisKey)
       .digest('hex');
   }
-}
-
-function duplicateFor(connection: Connection): Subscriber {
-  const never = () => null;
-  const once = {
-    lazyConnect: true,
-    retryStrategy: never,
-    sentinelRetryStrategy: never,
-    enableAutoPipelining: false,
-    maxRetriesPerRequest: 0,
-  };
-  const redis = connection.redis as unknown as Duplicable;
-  return connection.isCluster
-    ? redis.duplicate([], { lazyConnect: true, clusterRetryStrategy: never, enableAutoPipelining: false })
-    : redis.duplicate(once);
 }

@@ -90,6 +90,7 @@ function compile(examples: readonly Example[]): Map<string, string[]> {
     paths: {
       'redis-once': ['src/index.ts'],
       'redis-once/bullmq': ['src/bullmq/index.ts'],
+      'redis-once/streams': ['src/streams/index.ts'],
       'redis-once/*': ['src/http/*.ts'],
     },
     // An example shows what one gets, and need not use it.

@@ -36,7 +36,7 @@ afterAll(() => rm(workshop, { recursive: true, force: true }));
 test('the tarball holds the build, the papers and the manifest, and nothing else', async () => {
   const files = (await run(workshop, 'tar', '-tzf', tarball)).trim().split('\n').sort();
   const papers = (await readdir(PROJECT)).filter((name) => /^(README\.md|LICENSE|CHANGELOG\.md)$/.test(name));
-  const build = ['index', 'bullmq', 'express', 'fastify', 'hono', 'fetch'].flatMap((entry) =>
+  const build = ['index', 'bullmq', 'express', 'fastify', 'hono', 'fetch', 'streams'].flatMap((entry) =>
     ['cjs', 'd.cts', 'd.ts', 'js'].map((ending) => `dist/${entry}.${ending}`),
   );
   expect(files).toEqual(expect.arrayContaining([...papers, ...build, 'package.json'].map((name) => `package/${name}`)));
@@ -64,6 +64,15 @@ describe.each(['5', '6'])('beside ioredis %s', (version) => {
           { status: 'replayed', value: { cents: 1999 } },
         ],
       });
+    },
+    TIME_LIMIT_MS,
+  );
+
+  test.each(['streams.mjs', 'streams.cjs'])(
+    'a stream consumer by %s handles an entry once, and the process ends when it has stopped',
+    async (program) => {
+      const told = await run(userFolder(version), process.execPath, program, inject('redisUrl'), freshNamespace());
+      expect(JSON.parse(told)).toEqual({ status: 'executed', fields: { order: 'o' }, total: '1', pending: 0 });
     },
     TIME_LIMIT_MS,
   );

@@ -1,0 +1,48 @@
+/** Who listens to which event. Nothing is made for an event without a listener, and a listener's failure is its own. */
+import { InvalidOptionError } from './errors.js';
+import { given } from './given.js';
+
+type Listener<P> = (payload: P) => void;
+
+/** @typeParam E the events by name, each with what it tells */
+export class Listeners<E extends object> {
+  readonly #listeners = new Map<keyof E, Set<Listener<never>>>();
+
+  /** @param names of all events that there are */
+  constructor(private readonly names: { readonly [K in keyof E]: true }) {}
+
+  /**
+   * Returns what ends the listening.
+   *
+   * @throws InvalidOptionError for an unknown event, or a listener that is no function
+   */
+  on<K extends keyof E>(event: K, listener: Listener<E[K]>): () => void {
+    if (!Object.hasOwn(this.names, event)) {
+      throw new InvalidOptionError(`Expected an event of ${Object.keys(this.names).join(', ')}, got ${given(event)}`);
+    }
+    if (typeof listener !== 'function') {
+      throw new InvalidOptionError(`Expected the listener to be a function, got ${given(listener)}`);
+    }
+    const listeners = this.#listeners.get(event) ?? new Set();
+    this.#listeners.set(event, listeners);
+    // Its own closure: the same function may listen twice, and each is taken away by itself.
+    const entry: Listener<E[K]> = (payload) => listener(payload);
+    listeners.add(entry as Listener<never>);
+    return () => listeners.delete(entry as Listener<never>);
+  }
+
+  /** Does anybody listen? Where nobody does, nothing need be made for an event. */
+  areHeard(event: keyof E): boolean {
+    return (this.#listeners.get(event)?.size ?? 0) > 0;
+  }
+
+  tell<K extends keyof E>(event: K, payload: E[K]): void {
+    for (const listener of [...(this.#listeners.get(event) ?? [])]) {
+      try {
+        // A listener that throws, now or later, never affects a call.
+        const returned = (listener as Listener<E[K]>)(payload) as unknown;
+        if (returned instanceof Promise) returned.catch(() => {});
+      } catch {}
+    }
+  }
+}

@@ -1,0 +1,38 @@
+/** Connections of the library's own, for what would hold up the caller's: a subscription, a read that blocks. */
+import type { Connection } from './connection.js';
+
+/** What each of them can do, beside what it is made for. */
+interface OwnConnection {
+  connect(): Promise<void>;
+  disconnect(): void;
+  on(event: 'error' | 'end', listener: () => void): unknown;
+}
+
+interface Duplicable {
+  duplicate(...args: unknown[]): unknown;
+}
+
+const never = () => null;
+/** Options of the caller's that would cut off a read for as long as it may block. */
+const PATIENT = { commandTimeout: undefined, socketTimeout: undefined, blockingTimeout: undefined };
+
+/**
+ * Another connection to the same server, not yet opened. It never reconnects by itself: whoever needs it opens a new one.
+ * Replies come as in RESP 2, whatever the caller's options.
+ */
+export function ownConnection<T extends OwnConnection>(connection: Connection): T {
+  const redis = connection.redis as unknown as Duplicable;
+  const common = { lazyConnect: true, enableAutoPipelining: false };
+  const one = { ...PATIENT, replyMapping: 'legacy', stringNumbers: false };
+  return (
+    connection.isCluster
+      ? redis.duplicate([], { ...common, clusterRetryStrategy: never, redisOptions: one })
+      : redis.duplicate({
+          ...common,
+          ...one,
+          retryStrategy: never,
+          sentinelRetryStrategy: never,
+          maxRetriesPerRequest: 0,
+        })
+  ) as T;
+}

@@ -1,0 +1,313 @@
+/** A consumer of a Redis stream: reads entries, takes over those of the dead, and gives each to a handler, once per key. */
+import { monotonicMs } from '../clock.js';
+import type { Codec } from '../codec.js';
+import { type Dedup, INSIDE } from '../dedup.js';
+import type { Duration } from '../duration.js';
+import { ClosedError } from '../errors.js';
+import { Listeners } from '../listeners.js';
+import { readMethodOptions } from '../options.js';
+import { ExchangeError } from '../redis/connection.js';
+import { duration } from '../rules.js';
+import { onAbort } from '../signals.js';
+import { storeUnavailable } from '../verdicts.js';
+import { Group } from './group.js';
+import { Hand } from './hand.js';
+import { type Ending, handle } from './handling.js';
+import type { StreamMessage } from './message.js';
+import { type ConsumerSettings, inSlotOf, readConsumerOptions, type StreamConsumerOptions } from './options.js';
+
+/** What every event about an entry carries. */
+export interface EntryEvent {
+  readonly stream: string;
+  readonly group: string;
+  readonly id: string;
+  readonly deliveries: number;
+}
+
+export interface StreamConsumerEvents {
+  /** An entry is done and acknowledged: by this call's handler, or `replayed`, since its key was done before. */
+  processed: EntryEvent & {
+    readonly status: 'executed' | 'replayed';
+    readonly attempt: number;
+    readonly tookMs: number;
+  };
+  /** A handler threw, or the key's answer is final. The entry is handed out again, unless `deadLettered` is told next. */
+  failed: EntryEvent & { readonly error: unknown; readonly tookMs: number };
+  /** The entry was left for later, uncounted: its key is in progress elsewhere, Redis was away, or the consumer stops. */
+  postponed: EntryEvent & { readonly error: unknown; readonly inMs: number };
+  /** An entry was handed out before, to a consumer that died or failed, and is now this one's. */
+  takenOver: EntryEvent;
+  /** The entry was moved to the stream of dead letters, under another id. */
+  deadLettered: EntryEvent & { readonly deadLetterId: string; readonly reason: string };
+  /** An entry was removed from the stream before it was done: it is lost. */
+  trimmed: { readonly stream: string; readonly group: string; readonly id: string };
+  /** An exchange with Redis failed; it is tried again. */
+  error: { readonly stream: string; readonly group: string; readonly operation: string; readonly error: Error };
+}
+
+const EVENTS: { [E in keyof StreamConsumerEvents]: true } = {
+  processed: true,
+  failed: true,
+  postponed: true,
+  takenOver: true,
+  deadLettered: true,
+  trimmed: true,
+  error: true,
+};
+
+const STOP_RULES = { drain: duration(0, 24 * 3_600_000) };
+const DEFAULT_DRAIN_MS = 30_000;
+/** Between reads that fail, in ms: the first pause, and the longest. */
+const PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 5_000;
+/** A dead letter says what it failed with in no more characters. */
+const LONGEST_REASON = 1_000;
+
+/**
+ * Consumes a stream as one of a group, at least once, with effects that happen once: what the handler writes to
+ * `context.tx`, the completed record and the acknowledgement (XACK) are one step.
+ *
+ * @example
+ * ```ts
+ * import { StreamConsumer } from 'redis-once/streams';
+ *
+ * const consumer = new StreamConsumer(dedup, {
+ *   stream: 'payments',
+ *   group: 'ledger',
+ *   consumer: 'ledger-1',
+ *   deadLetter: 'payments-dead',
+ *   handler: ({ fields }, { tx }) => {
+ *     tx.hincrby('balances', String(fields.account), Number(fields.cents));
+ *   },
+ * });
+ * await consumer.start();
+ * ```
+ */
+export class StreamConsumer {
+  readonly #settings: ConsumerSettings;
+  readonly #dedup: Dedup<Codec>;
+  readonly #group: Group;
+  readonly #hand: Hand;
+  readonly #listeners = new Listeners<StreamConsumerEvents>(EVENTS);
+  readonly #cut = new AbortController();
+  #started: Promise<void> | undefined;
+  #stopped: Promise<void> | undefined;
+  #reading: Promise<void> | undefined;
+  #keeping: NodeJS.Timeout | undefined;
+  /** When idle entries are next looked for, and when the next read may be, on the monotonic clock. */
+  #takeOverAt = 0;
+  #resumeAt = 0;
+  #pauseMs = PAUSE_MS;
+
+  /**
+   * @param dedup whose options hold for the calls; its records are in Cluster in the slot of the stream
+   * @throws InvalidOptionError naming the option that is wrong
+   */
+  constructor(dedup: Dedup<Codec>, options: StreamConsumerOptions) {
+    const settings = readConsumerOptions(dedup, options);
+    const { stream, group, key, claimIdle, concurrency } = settings;
+    this.#settings = settings;
+    const view = inSlotOf(dedup, 'stream', stream).with({ onInProgress: 'throw' })[INSIDE].onStoreFailure('throw');
+    this.#dedup = key ? view : view.scope(stream, group);
+    this.#group = new Group(dedup[INSIDE].parts, settings, claimIdle);
+    this.#hand = new Hand(concurrency);
+  }
+
+  /**
+   * Makes the group where it is missing, and begins to read. Until `stop`, what fails between it and Redis is tried again.
+   *
+   * @throws StoreUnavailableError where Redis is not reached, or refuses; it may be called again
+   * @throws ClosedError after `stop`
+   */
+  async start(): Promise<void> {
+    this.#throwIfStopped();
+    this.#started ??= this.#start();
+    await this.#started;
+  }
+
+  /**
+   * Reads no more, lets the handlers of what is in hand finish and commit, then aborts the signals of the rest, whose entries
+   * are left to others. May be called again. It takes as long as the read that is under way, `blockMs` at most, and the drain.
+   *
+   * @param options `drain`: how long handlers may finish, default `'30s'`
+   * @throws InvalidOptionError
+   */
+  async stop(options: { drain?: Duration | undefined } = {}): Promise<void> {
+    const { drain = DEFAULT_DRAIN_MS } = readMethodOptions(options, STOP_RULES);
+    this.#stopped ??= this.#stop(drain);
+    await this.#stopped;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  /**
+   * Listens to what happens. A listener that throws never affects an entry.
+   *
+   * @returns what ends the listening
+   * @throws InvalidOptionError for an unknown event, or a listener that is no function
+   */
+  on<E extends keyof StreamConsumerEvents>(event: E, listener: (event: StreamConsumerEvents[E]) => void): () => void {
+    return this.#listeners.on(event, listener);
+  }
+
+  async #start(): Promise<void> {
+    try {
+      await this.#group.create(this.#settings.startId);
+    } catch (error) {
+      this.#started = undefined;
+      if (!(error instanceof ExchangeError)) throw error;
+      throw storeUnavailable(undefined, error, 'the consumer has not started');
+    }
+    this.#throwIfStopped();
+    this.#keeping = setInterval(() => this.#keep(), this.#settings.claimIdle / 3);
+    this.#reading = this.#read();
+  }
+
+  #throwIfStopped(): void {
+    if (this.#stopped) throw new ClosedError('The consumer has stopped');
+  }
+
+  async #stop(drainMs: number): Promise<void> {
+    const { closing, settings } = this.#dedup[INSIDE].parts;
+    this.#hand.wake();
+    await this.#started?.catch(() => {});
+    await this.#reading;
+    await this.#emptied(drainMs);
+    // What is still running learns of it, and is waited for as long as it takes to give up its claim.
+    this.#cut.abort(closing.aborted ? closing.reason : new ClosedError('The consumer has stopped'));
+    await this.#emptied(settings.redisTimeoutMs);
+    clearInterval(this.#keeping);
+    this.#group.close();
+  }
+
+  async #emptied(withinMs: number): Promise<void> {
+    const until = monotonicMs() + withinMs;
+    while (this.#hand.ids.length > 0 && monotonicMs() < until) await this.#hand.change(until - monotonicMs());
+  }
+
+  /** Fills the hand, as long as nobody stops it. */
+  async #read(): Promise<void> {
+    // A Dedup that closes takes no more calls.
+    const unlisten = onAbort(this.#dedup[INSIDE].parts.closing, () => void this.stop());
+    let tookOver = false;
+    while (!this.#stopped) {
+      const pauseMs = this.#resumeAt - monotonicMs();
+      if (pauseMs > 0 || this.#hand.room === 0) {
+        await this.#hand.change(pauseMs > 0 ? pauseMs : undefined);
+        continue;
+      }
+      try {
+        // In turns, so that neither what is new nor what failed before is all that is read.
+        tookOver = !tookOver && this.#takeOverAt <= monotonicMs() && this.#hand.roomForRedelivered > 0;
+        await (tookOver ? this.#takeOver() : this.#readNew());
+        this.#pauseMs = PAUSE_MS;
+      } catch (error) {
+        await this.#recover(error as ExchangeError);
+      }
+    }
+    unlisten();
+  }
+
+  async #readNew(): Promise<void> {
+    const { batchSize, blockMs } = this.#settings;
+    const untilDueMs = this.#takeOverAt - monotonicMs();
+    // What is due is next in turn, unless there is no room for it.
+    const waitMs = this.#hand.roomForRedelivered > 0 ? Math.min(blockMs, Math.ceil(untilDueMs)) : blockMs;
+    for (const message of await this.#group.read(Math.min(batchSize, this.#hand.room), waitMs))
+      this.#take(message, false);
+  }
+
+  async #takeOver(): Promise<void> {
+    const { batchSize, claimIdle, stream, group } = this.#settings;
+    const room = this.#hand.roomForRedelivered;
+    const { messages, trimmed, more } = await this.#group.takeOver(Math.min(batchSize, room));
+    if (!more) this.#takeOverAt = monotonicMs() + claimIdle / 4;
+    for (const id of trimmed) this.#listeners.tell('trimmed', { stream, group, id });
+    for (const message of messages) {
+      // One that is in hand here was idle for want of word to Redis alone.
+      if (this.#hand.has(message.id)) continue;
+      this.#listeners.tell('takenOver', this.#about(message));
+      this.#take(message, true);
+    }
+  }
+
+  #take(message: StreamMessage, redelivered: boolean): void {
+    this.#hand.hold(message.id, redelivered, this.#handle(message));
+  }
+
+  /** Never rejects. */
+  async #handle(message: StreamMessage): Promise<void> {
+    const startedAt = monotonicMs();
+    const ending = await handle(this.#dedup, this.#settings, message, this.#cut.signal);
+    const about = this.#about(message);
+    const tookMs = monotonicMs() - startedAt;
+    try {
+      if (ending.as === 'processed') {
+        const { status, attempt } = ending;
+        // The commit of an entry that ran acknowledged it.
+        if (status === 'replayed') await this.#group.acknowledge(message.id);
+        this.#listeners.tell('processed', { ...about, status, attempt, tookMs });
+      } else if (ending.as === 'postponed') {
+        const { error, inMs, unavailable } = ending;
+        if (unavailable) this.#resumeAt = monotonicMs() + inMs;
+        this.#listeners.tell('postponed', { ...about, error, inMs });
+        await this.#group.giveBack(message, inMs);
+      } else {
+        this.#listeners.tell('failed', { ...about, error: ending.error, tookMs });
+        await this.#bury(message, ending);
+      }
+    } catch (error) {
+      this.#tellError(ending.as === 'failed' ? 'bury' : ending.as === 'processed' ? 'acknowledge' : 'give back', error);
+    }
+  }
+
+  /** Where that was the entry's last chance. */
+  async #bury(message: StreamMessage, { error, final }: Extract<Ending, { as: 'failed' }>): Promise<void> {
+    const { deadLetter, maxDeliveries, stream, group } = this.#settings;
+    if (deadLetter === undefined || !(final || message.deliveries >= maxDeliveries)) return;
+    const reason = reasonOf(error);
+    const about = { stream, group, id: message.id, deliveries: String(message.deliveries), reason };
+    const words = Object.entries(about).flatMap(([name, value]) => [`redis-once:${name}`, value]);
+    const { status, fields } = await this.#group.bury(message.id, deadLetter, words);
+    if (status === 'trimmed') this.#listeners.tell('trimmed', { stream, group, id: message.id });
+    if (status === 'buried') {
+      this.#listeners.tell('deadLettered', { ...this.#about(message), deadLetterId: String(fields[0]), reason });
+    }
+  }
+
+  #keep(): void {
+    const { ids } = this.#hand;
+    if (ids.length > 0) this.#group.keep(ids).catch((error) => this.#tellError('keep', error));
+  }
+
+  /** After a read that failed: a pause, and the group is made where it is gone. */
+  async #recover(error: ExchangeError): Promise<void> {
+    this.#tellError('read', error);
+    if (this.#dedup[INSIDE].parts.connection.redis.status === 'end') {
+      void this.stop();
+      return;
+    }
+    this.#resumeAt = monotonicMs() + this.#pauseMs;
+    this.#pauseMs = Math.min(2 * this.#pauseMs, LONGEST_PAUSE_MS);
+    if (error.code !== 'NOGROUP') return;
+    await this.#group.create(this.#settings.startId).catch((failure) => this.#tellError('create group', failure));
+  }
+
+  #tellError(operation: string, cause: unknown): void {
+    const { stream, group } = this.#settings;
+    const error = cause instanceof ExchangeError ? storeUnavailable(undefined, cause, 'it is tried again') : cause;
+    this.#listeners.tell('error', { stream, group, operation, error: error as Error });
+  }
+
+  #about({ id, deliveries }: StreamMessage): EntryEvent {
+    const { stream, group } = this.#settings;
+    return { stream, group, id, deliveries };
+  }
+}
+
+function reasonOf(error: unknown): string {
+  const reason = error instanceof Error ? `${error.name}: ${error.message}` : `${typeof error} was thrown`;
+  return reason.slice(0, LONGEST_REASON).toWellFormed();
+}

@@ -1,0 +1,164 @@
+/**
+ * A consumer group as one of its consumers has it: every command on the stream.
+ *
+ * What hands out entries goes by a connection of its own, since it blocks; all else by the caller's.
+ */
+import type { Parts } from '../parts.js';
+import { ExchangeError } from '../redis/connection.js';
+import { ownConnection } from '../redis/own-connection.js';
+import type { ScriptReply } from '../redis/scripts.js';
+import { type Entry, messageOf, type StreamMessage } from './message.js';
+
+/** Who reads what. */
+export interface Place {
+  readonly stream: string;
+  readonly group: string;
+  readonly consumer: string;
+}
+
+/** Entries of consumers that have not been heard of. */
+export interface TakenOver {
+  readonly messages: readonly StreamMessage[];
+  /** Ids of entries that were removed from the stream before they were done. */
+  readonly trimmed: readonly string[];
+  /** Not all of the group's pending entries were looked at. */
+  readonly more: boolean;
+}
+
+interface Reader {
+  connect(): Promise<void>;
+  disconnect(): void;
+  callBuffer(command: string, args: (string | number)[]): Promise<unknown>;
+  on(event: 'error' | 'end', listener: () => void): unknown;
+}
+
+const START = '0-0';
+
+export class Group {
+  #reader: Promise<Reader> | undefined;
+  #cursor = START;
+
+  /** @param claimIdleMs after so long without a word an entry may be taken over */
+  constructor(
+    private readonly parts: Parts,
+    private readonly place: Place,
+    private readonly claimIdleMs: number,
+  ) {}
+
+  /**
+   * Makes the group, and the stream, where they are missing.
+   *
+   * @throws ExchangeError, as all methods here
+   */
+  async create(startId: string): Promise<void> {
+    const { stream, group } = this.place;
+    try {
+      await this.#command('xgroup', ['CREATE', stream, group, startId, 'MKSTREAM']);
+    } catch (error) {
+      if ((error as ExchangeError).code !== 'BUSYGROUP') throw error;
+    }
+  }
+
+  /** Entries that no consumer of the group has been given. */
+  async read(count: number, blockMs: number): Promise<StreamMessage[]> {
+    const { stream, group, consumer } = this.place;
+    const block = blockMs > 0 ? ['BLOCK', blockMs] : [];
+    const args = ['GROUP', group, consumer, 'COUNT', count, ...block, 'STREAMS', stream, '>'];
+    const reply = (await this.#ask('xreadgroup', args, blockMs)) as [unknown, Entry[]][] | null;
+    return (reply?.[0]?.[1] ?? []).map((entry) => messageOf(entry, 1));
+  }
+
+  async takeOver(count: number): Promise<TakenOver> {
+    const { stream, group, consumer } = this.place;
+    const args = [stream, group, consumer, this.claimIdleMs, this.#cursor, 'COUNT', count];
+    const reply = (await this.#ask('xautoclaim', args)) as [Buffer, (Entry | null)[], Buffer[]?];
+    const [cursor, entries, trimmed = []] = reply;
+    this.#cursor = String(cursor);
+    // Before Redis 7.0 there is null in the place of an entry that was removed.
+    const present = entries.filter((entry) => entry !== null);
+    const messages = await Promise.all(present.map((entry) => this.#withDeliveries(entry)));
+    return {
+      messages: messages.filter((message) => message !== undefined),
+      trimmed: trimmed.map(String),
+      more: this.#cursor !== START,
+    };
+  }
+
+  /** Nothing where the entry was acknowledged, or taken by another, meanwhile. */
+  async #withDeliveries(entry: Entry): Promise<StreamMessage | undefined> {
+    const { stream, group, consumer } = this.place;
+    const id = String(entry[0]);
+    const reply = await this.#ask('xpending', [stream, group, id, id, 1, consumer]);
+    const [pending] = reply as [unknown, unknown, unknown, deliveries: number][];
+    return pending && messageOf(entry, Number(pending[3]));
+  }
+
+  async acknowledge(id: string): Promise<void> {
+    const { stream, group } = this.place;
+    await this.#command('xack', [stream, group, id]);
+  }
+
+  /** Says that this consumer is still at work on them. Those that another has taken since stay with that one. */
+  async keep(ids: readonly string[]): Promise<void> {
+    const { stream, group, consumer } = this.place;
+    await this.#command('xclaim', [stream, group, consumer, String(this.claimIdleMs >> 2), ...ids, 'JUSTID']);
+  }
+
+  /** Leaves the entry to whoever looks for idle ones when so many ms have passed, as if it had not been handed out. */
+  async giveBack({ id, deliveries }: StreamMessage, inMs: number): Promise<void> {
+    const { stream, group, consumer } = this.place;
+    const idleMs = Math.max(0, Math.ceil(this.claimIdleMs - inMs));
+    const as = ['IDLE', String(idleMs), 'RETRYCOUNT', String(deliveries - 1), 'JUSTID'];
+    await this.#command('xclaim', [stream, group, consumer, '0', id, ...as]);
+  }
+
+  /** @param words names and values, put behind the entry's own */
+  bury(id: string, deadLetter: string, words: readonly string[]): Promise<ScriptReply<'bury'>> {
+    const { stream, group, consumer } = this.place;
+    const effects = { keys: [deadLetter], plan: '1', words, alone: false };
+    return this.parts.scripts.call('bury', stream, { group, consumer, id }, { effects });
+  }
+
+  /** Closes the connection of its own. */
+  close(): void {
+    const reader = this.#reader;
+    this.#reader = undefined;
+    reader?.then(
+      (open) => open.disconnect(),
+      () => {},
+    );
+  }
+
+  #command(name: string, args: string[]): Promise<unknown> {
+    return this.parts.connection.command(name, args, this.parts.scripts.deadline());
+  }
+
+  async #ask(name: string, args: (string | number)[], waitMs = 0): Promise<unknown> {
+    const { connection, scripts } = this.parts;
+    try {
+      this.#reader ??= this.#open();
+      const reader = await this.#reader;
+      return await connection.within(reader.callBuffer(name, args), scripts.deadline() + waitMs);
+    } catch (error) {
+      // Whatever it was: a new connection finds the server that is there now.
+      this.close();
+      throw error;
+    }
+  }
+
+  async #open(): Promise<Reader> {
+    const { connection, scripts } = this.parts;
+    if (connection.redis.status === 'end') {
+      throw new ExchangeError('unsent', null, 'The connection to Redis is closed');
+    }
+    const reader = ownConnection<Reader>(connection);
+    reader.on('error', () => {});
+    try {
+      await connection.within(reader.connect(), scripts.deadline());
+    } catch (error) {
+      reader.disconnect();
+      throw error;
+    }
+    return reader;
+  }
+}
