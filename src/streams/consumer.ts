@@ -11,7 +11,7 @@ import { duration } from '../rules.js';
 import { onAbort } from '../signals.js';
 import { storeUnavailable } from '../verdicts.js';
 import { Group } from './group.js';
-import { Hand } from './hand.js';
+import { Hand, type Standing } from './hand.js';
 import { type Ending, handle } from './handling.js';
 import type { StreamMessage } from './message.js';
 import { type ConsumerSettings, inSlotOf, readConsumerOptions, type StreamConsumerOptions } from './options.js';
@@ -60,6 +60,8 @@ const DEFAULT_DRAIN_MS = 30_000;
 /** Between reads that fail, in ms: the first pause, and the longest. */
 const PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 5_000;
+/** Deliveries of an entry beside others of its kind; after that it is a suspect. */
+const TRIED_TOGETHER = 2;
 /** A dead letter says what it failed with in no more characters. */
 const LONGEST_REASON = 1_000;
 
@@ -216,7 +218,7 @@ export class StreamConsumer {
     // What is due is next in turn, unless there is no room for it.
     const waitMs = this.#hand.roomForRedelivered > 0 ? Math.min(blockMs, Math.ceil(untilDueMs)) : blockMs;
     for (const message of await this.#group.read(Math.min(batchSize, this.#hand.room), waitMs))
-      this.#take(message, false);
+      this.#take(message, 'new');
   }
 
   async #takeOver(): Promise<void> {
@@ -225,16 +227,31 @@ export class StreamConsumer {
     const { messages, trimmed, more } = await this.#group.takeOver(Math.min(batchSize, room));
     if (!more) this.#takeOverAt = monotonicMs() + claimIdle / 4;
     for (const id of trimmed) this.#listeners.tell('trimmed', { stream, group, id });
-    for (const message of messages) {
-      // One that is in hand here was idle for want of word to Redis alone.
-      if (this.#hand.has(message.id)) continue;
+    // One that is in hand here was idle for want of word to Redis alone.
+    const taken = messages.filter(({ id }) => !this.#hand.has(id));
+    const suspects = taken.filter((message) => this.#standingOf(message) === 'suspect');
+    const others = suspects.slice(this.#hand.hasSuspect ? 0 : 1);
+    // Before any handler runs, lest it be the one that kills this process and counts for them all.
+    await Promise.all(others.map((message) => this.#group.giveBack(message, 0)));
+    for (const message of taken) {
+      if (others.includes(message)) continue;
       this.#listeners.tell('takenOver', this.#about(message));
-      this.#take(message, true);
+      this.#take(message, this.#standingOf(message));
     }
   }
 
-  #take(message: StreamMessage, redelivered: boolean): void {
-    this.#hand.hold(message.id, redelivered, this.#handle(message));
+  #standingOf({ deliveries }: StreamMessage): Standing {
+    if (deliveries === 1) return 'new';
+    // One that was handed out too often is not run any more.
+    return deliveries <= TRIED_TOGETHER || deliveries > this.#settings.maxDeliveries ? 'again' : 'suspect';
+  }
+
+  #take(message: StreamMessage, standing: Standing): void {
+    const work = this.#handle(message).then(() => {
+      // The next one's turn.
+      if (standing === 'suspect') this.#takeOverAt = 0;
+    });
+    this.#hand.hold(message.id, standing, work);
   }
 
   /** Never rejects. */

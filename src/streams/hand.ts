@@ -1,8 +1,15 @@
-/** The entries that a consumer has in hand: never more than so many at a time, and of those that came before, half. */
+/**
+ * `new`: not handed out before; `again`: handed out before; `suspect`: so often that it may be what its consumers died of.
+ */
+export type Standing = 'new' | 'again' | 'suspect';
+
+/**
+ * The entries that a consumer has in hand: never more than so many at a time. Of those that came before, half, so that what
+ * fails again and again leaves room to what is new; and one suspect, so that none is counted out for another's crash.
+ */
 export class Hand {
-  readonly #held = new Map<string, { readonly redelivered: boolean }>();
+  readonly #held = new Map<string, Standing>();
   readonly #watchers = new Set<() => void>();
-  #redelivered = 0;
 
   constructor(private readonly size: number) {}
 
@@ -14,9 +21,13 @@ export class Hand {
     return this.size - this.#held.size;
   }
 
-  /** For entries that were handed out before: what fails again and again leaves room to what is new. */
   get roomForRedelivered(): number {
-    return Math.min(this.room, Math.max(1, this.size >> 1) - this.#redelivered);
+    const redelivered = [...this.#held.values()].filter((standing) => standing !== 'new').length;
+    return Math.min(this.room, Math.max(1, this.size >> 1) - redelivered);
+  }
+
+  get hasSuspect(): boolean {
+    return [...this.#held.values()].includes('suspect');
   }
 
   has(id: string): boolean {
@@ -24,12 +35,10 @@ export class Hand {
   }
 
   /** Holds the entry until the work is done; that never rejects. */
-  hold(id: string, redelivered: boolean, work: Promise<void>): void {
-    this.#held.set(id, { redelivered });
-    if (redelivered) this.#redelivered += 1;
+  hold(id: string, standing: Standing, work: Promise<void>): void {
+    this.#held.set(id, standing);
     void work.then(() => {
       this.#held.delete(id);
-      if (redelivered) this.#redelivered -= 1;
       this.wake();
     });
   }

@@ -354,6 +354,31 @@ describe('a consumer', () => {
     expect(await stage.pending()).toEqual([]);
   });
 
+  test('runs those that were handed out often one at a time, and counts none for another', async () => {
+    const stage = makeStream();
+    const ids: string[] = [];
+    for (let n = 0; n < 6; n += 1) ids.push(await stage.add({ n }));
+    await stage.handOut('dead');
+    await stage.redis.xclaim(stage.stream, GROUP, 'dead', 0, ...ids, 'IDLE', 60_000, 'RETRYCOUNT', 4);
+    const [running, most] = [new Set<string>(), [] as number[]];
+    const handler = async ({ id, deliveries }: StreamMessage) => {
+      running.add(id);
+      most.push(running.size);
+      expect(deliveries).toBe(5);
+      // As they stand in Redis, should this process die now.
+      const others = (await stage.pending()).filter((entry) => entry.id !== id);
+      expect(others.map((entry) => entry.deliveries)).toEqual(others.map(() => 4));
+      running.delete(id);
+    };
+    // Idle entries are looked for every 15 s, and when one of these is done.
+    const options = { claimIdle: 60_000, maxDeliveries: 5, deadLetter: stage.dead };
+    const { consumer, processed, told } = makeConsumer(stage, handler, options);
+    await consumer.start();
+    await processed(6);
+    expect(most).toEqual([1, 1, 1, 1, 1, 1]);
+    expect(told).toMatchObject({ failed: [], deadLettered: [] });
+  });
+
   test('begins where it is told to, makes group and stream, and makes the group again', async () => {
     const stage = makeStream();
     await stage.add({ n: 1 });
