@@ -45,7 +45,8 @@ export class Worker {
   }
 
   tell(message: object): void {
-    this.#child.send(message);
+    // One that has just ended is told in vain.
+    this.#child.send(message, () => {});
   }
 
   kill(signal: NodeJS.Signals): void {
