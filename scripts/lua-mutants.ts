@@ -33,9 +33,11 @@ const SEEN_SUITES = [
   'test/integration/seen-effects.test.ts',
   'test/property/seen.test.ts',
 ];
+const STREAM_SUITES = ['test/lua/bury.test.ts'];
 /** No other script has these. */
 const OF_EFFECTS = /^lib\/(effects|follow.*|numbers)\.lua$/;
 const OF_SEEN = /^(seen|agree|lib\/seen)\.lua$/;
+const OF_STREAMS = /^bury\.lua$/;
 /** Random lists of writes a server: fewer than the suite plays by itself. */
 const EFFECT_LISTS = '1500';
 const LONGEST_RUN_MS = 120_000;
@@ -105,10 +107,17 @@ function statusWords(chunk: luaparse.Chunk): string[] {
   return [...words];
 }
 
+/** The suites that a file's mutants are run against. */
+function suitesOf(file: string): string[] {
+  if (OF_STREAMS.test(file)) return STREAM_SUITES;
+  if (OF_SEEN.test(file)) return SEEN_SUITES;
+  return OF_EFFECTS.test(file) ? EFFECT_SUITES : SUITES;
+}
+
 /** Do the suites turn red? A run that hangs does. */
 function caught(file = ''): Promise<boolean> {
   return new Promise((resolve) => {
-    const suites = OF_SEEN.test(file) ? SEEN_SUITES : OF_EFFECTS.test(file) ? EFFECT_SUITES : SUITES;
+    const suites = suitesOf(file);
     const args = ['vitest', 'run', ...suites, '--bail', '1', '--typecheck.enabled=false', '--reporter=dot'];
     const run = spawn('npx', args, {
       stdio: 'ignore',
