@@ -65,6 +65,7 @@ async function live(parts: Parts, call: ApplyCall): Promise<Applied> {
       switch (status) {
         case 'applied':
         case 'completed':
+          await parts.durability?.confirm(call, fields[1] as Buffer);
           return told(parts, call, status, number, fields[1] as Buffer, wait ? monotonicMs() - startedAt : 0);
         case 'seen':
           return told(parts, call, 'completed', 0, NO_REPLIES, wait ? monotonicMs() - startedAt : 0);
@@ -122,6 +123,7 @@ async function ask(
   const args = { token, fingerprint, ttl_ms: ttlMs(settings), retention_ms: retentionMs, max_attempts: maxAttempts };
   try {
     if (!isChecked(parts)) await checkServer(parts, key);
+    await parts.durability?.check(key);
     if (recorder.marks) await recorder.agree();
     return await parts.scripts.call('apply', redisKey, args, { effects });
   } catch (error) {

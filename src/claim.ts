@@ -13,15 +13,16 @@ import { evictionReport } from './redis/server.js';
 /** A record that is not completed outlives its lease and a slow redelivery. */
 const SHORTEST_TTL_MS = 60_000;
 
-/** @throws UnsafeServerError; InvalidOptionError of a set; ExchangeError, `unknown` only where the claim may stand */
+/** @throws UnsafeServerError; InvalidOptionError of a set, or a server that cannot confirm; ExchangeError, `unknown` only where the claim may stand */
 export function claim(parts: Parts, call: Call, token: Buffer): Promise<ScriptReply<'claim'>> {
   const ask = () => askToClaim(parts, call, token, call.settings.onInProgress === 'wait' && parts.hints.channel !== '');
-  return isChecked(parts) && !call.mark ? ask() : prepare(parts, call).then(ask);
+  return isChecked(parts) && !call.mark && !parts.durability ? ask() : prepare(parts, call).then(ask);
 }
 
-/** Asks what is to be known before the first claim on a connection, or in a set. */
-async function prepare(parts: Parts, { key, mark }: Call): Promise<void> {
+/** Asks what is to be known before the first claim on a connection, in a set, or of a result that must be confirmed. */
+async function prepare(parts: Parts, { key, mark }: Pick<Call, 'key' | 'mark'>): Promise<void> {
   if (!isChecked(parts)) await checkServer(parts, key);
+  await parts.durability?.check(key);
   await mark?.agree();
 }
 

@@ -4,6 +4,7 @@ import { type Codec, type JsonCodec, type NoResult, noResult, type Stored } from
 import type { Duration } from './duration.js';
 import type { Effects } from './effects/effects.js';
 import type { Reply } from './effects/replies.js';
+import { InvalidOptionError } from './errors.js';
 import type { DedupEvents, KeyEventDetails, KeyEventName } from './events.js';
 import { fingerprintOf } from './fingerprint.js';
 import { checkKey, escapePart, recordKey } from './key.js';
@@ -346,6 +347,11 @@ export class Dedup<out C extends Codec = JsonCodec> {
   #callOf(key: string, settings: CallSettings) {
     const { redisKey } = this.#subject(key, settings.slot);
     const mark = recordMarkOf(this.#view.parts, { key, redisKey }, settings.record);
+    if (mark && this.#view.parts.durability) {
+      throw new InvalidOptionError('Expected no `durability` where `record` is a set: a mark cannot be waited for', {
+        key,
+      });
+    }
     const fingerprint = fingerprintOf(settings.fingerprint, key);
     return { key, redisKey, fingerprint, mark, settings: mark ? { ...settings, codec: noResult } : settings };
   }

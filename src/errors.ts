@@ -247,6 +247,14 @@ export class OutcomeUnknownError extends DedupError {
   override name = 'OutcomeUnknownError';
 }
 
+/** The result is stored and its effects are made, but fewer replicas, or no file, confirmed it than `durability` asks for. */
+export class NotDurableError extends DedupError {
+  static readonly code = 'NOT_DURABLE';
+  readonly code = 'NOT_DURABLE';
+  readonly retryable = true;
+  override name = 'NotDurableError';
+}
+
 /** The class of each code. */
 export interface DedupErrorsByCode {
   IN_PROGRESS: InProgressError;
@@ -267,6 +275,7 @@ export interface DedupErrorsByCode {
   UNSAFE_SERVER: UnsafeServerError;
   STORE_UNAVAILABLE: StoreUnavailableError;
   OUTCOME_UNKNOWN: OutcomeUnknownError;
+  NOT_DURABLE: NotDurableError;
 }
 
 /**

@@ -39,6 +39,7 @@ export {
   InvalidOptionError,
   isDedupError,
   LeaseLostError,
+  NotDurableError,
   OutcomeUnknownError,
   ResultTooLargeError,
   type StoredFailure,
@@ -51,6 +52,7 @@ export type { DedupEvents, KeyEvent, LeaseLostReason } from './events.js';
 export {
   type ApplyOptions,
   type DedupOptions,
+  type DurabilityOption,
   type ErrorPolicy,
   type MarkedOptions,
   type OnceOptions,

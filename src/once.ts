@@ -136,6 +136,7 @@ class Life {
           const result = await execute(parts, call, attempt, (answer) => {
             this.#answer = answer;
           });
+          if (parts.durability) await parts.durability.confirm(call, result);
           return this.#executed(attempt, result);
         }
         case 'completed':
@@ -229,6 +230,7 @@ class Life {
     switch (answer.status) {
       case 'completed': {
         const { attempt, result } = answer;
+        if (parts.durability) await parts.durability.confirm(call, result);
         if (parts.events.areHeard('replayed')) {
           parts.events.emit('replayed', parts.subject(call), { attempt, waitedMs });
         }

@@ -99,8 +99,23 @@ export interface DedupOptions<C extends Codec = JsonCodec>
   maxResultBytes?: number | undefined;
   /** A longer key is an `InvalidKeyError`. Default 512. */
   maxKeyBytes?: number | undefined;
+  /**
+   * A result is given out when it is confirmed to survive, else `NotDurableError`: also that of a replay. Not with `record: set`.
+   * Default: none, the primary's answer is enough.
+   */
+  durability?: DurabilityOption | undefined;
   /** Accept a server that may evict records. Default `false`. */
   allowEviction?: boolean | undefined;
+}
+
+/** What must be confirmed of a completed record. At least one of `replicas` and `aof`. */
+export interface DurabilityOption {
+  /** How many replicas have it (WAIT); with `aof`, on their disks. Only where every replica that may be promoted confirms is a result safe. */
+  replicas?: number | undefined;
+  /** The primary has it in its append-only file, on its disk (WAITAOF): Redis 7.2 and later. */
+  aof?: boolean | undefined;
+  /** How long to wait for it, then `NotDurableError`. 1 ms to 10 m. */
+  timeout: Duration;
 }
 
 /** Options of one call, checked; durations in ms. */
@@ -123,6 +138,13 @@ export interface CallSettings {
   readonly record: 'full' | SeenSet;
 }
 
+/** `durability`, checked. */
+export interface DurabilitySettings {
+  readonly replicas: number;
+  readonly aof: boolean;
+  readonly timeoutMs: number;
+}
+
 /** Options of a whole Dedup, checked; durations in ms. */
 export interface DedupSettings {
   readonly namespace: string;
@@ -131,6 +153,7 @@ export interface DedupSettings {
   readonly redisTimeoutMs: number;
   readonly maxResultBytes: number;
   readonly maxKeyBytes: number;
+  readonly durability: DurabilitySettings | undefined;
   readonly allowEviction: boolean;
 }
 
@@ -164,6 +187,7 @@ const DEDUP_RULES: {
   redisTimeout: { setting: 'redisTimeoutMs', rule: duration(10, 10 * 60 * SECOND) },
   maxResultBytes: { setting: 'maxResultBytes', rule: wholeNumber(0, 256 * MIB) },
   maxKeyBytes: { setting: 'maxKeyBytes', rule: wholeNumber(1, 64 * 1024) },
+  durability: { setting: 'durability', rule: durabilityOption },
   allowEviction: { setting: 'allowEviction', rule: flag },
 };
 
@@ -190,7 +214,14 @@ const DEDUP_DEFAULTS: DedupSettings = {
   redisTimeoutMs: 5 * SECOND,
   maxResultBytes: MIB,
   maxKeyBytes: 512,
+  durability: undefined,
   allowEviction: false,
+};
+
+const DURABILITY_RULES = {
+  replicas: wholeNumber(0, 1_000),
+  aof: flag,
+  timeout: duration(1, 10 * 60 * SECOND),
 };
 
 const APPLY_OPTIONS: readonly (keyof OnceOptions)[] = [
@@ -272,6 +303,17 @@ export function readApplyOptions(options: ApplyOptions | undefined, outer: CallS
   return readEntries(entries, outer);
 }
 
+/** @throws InvalidOptionError */
+function durabilityOption(name: string, value: unknown): DurabilitySettings {
+  const { replicas = 0, aof = false, timeout } = readMethodOptions(value, DURABILITY_RULES, name);
+  if (timeout === undefined || (replicas === 0 && !aof)) {
+    throw new InvalidOptionError(
+      `Expected \`${name}\` to have a \`timeout\` and \`replicas\`, \`aof\` or both, got ${given(value)}`,
+    );
+  }
+  return { replicas, aof, timeoutMs: timeout };
+}
+
 function readEntries(entries: [string, unknown][], outer: CallSettings): CallSettings {
   const settings: Record<string, unknown> = { ...outer };
   for (const [name, value] of entries) {
@@ -305,9 +347,10 @@ function definedEntries(name: string, options: unknown): [string, unknown][] {
 export function readMethodOptions<R extends Record<string, Rule<unknown>>>(
   options: unknown,
   rules: R,
+  what = 'options',
 ): { [K in keyof R]?: ReturnType<R[K]> } {
   const read: Record<string, unknown> = {};
-  for (const [name, value] of definedEntries('options', options)) {
+  for (const [name, value] of definedEntries(what, options)) {
     if (!Object.hasOwn(rules, name)) {
       throw new InvalidOptionError(`\`${name}\` is not an option. There is: ${Object.keys(rules).join(', ')}`);
     }

@@ -3,6 +3,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { Agreements } from './agreements.js';
 import type { Attempt, HandlerRun } from './attempt.js';
 import { monotonicMs } from './clock.js';
+import { Durability } from './durability.js';
 import { Recorder, type RecorderSubject } from './effects/recorder.js';
 import { ClosedError, InProgressError, InvalidOptionError } from './errors.js';
 import { type EventSubject, Events, type LeaseLostReason } from './events.js';
@@ -41,6 +42,8 @@ export class Parts {
   readonly hints: Hints;
   readonly heartbeat: Heartbeat;
   readonly agreements: Agreements;
+  /** Where results are to be confirmed. */
+  readonly durability: Durability | undefined;
   readonly flights = new Flights<Answer>();
   readonly events = new Events();
   /** The epoch of the connection whose server was found fit, or reported. */
@@ -68,6 +71,8 @@ export class Parts {
     this.scripts = new Scripts(this.connection, settings.redisTimeoutMs);
     this.hints = new Hints(this.connection, settings.hints === 'pubsub' ? `${this.#namespace}::hints` : '');
     this.agreements = new Agreements(this.scripts, settings.redisTimeoutMs);
+    const { durability, redisTimeoutMs } = settings;
+    this.durability = durability && new Durability(this.connection, durability, redisTimeoutMs);
     this.heartbeat = new Heartbeat(this.scripts, (lease, code) => {
       this.events.emit('storeError', this.subject(lease), { operation: 'renew', code });
     });
@@ -171,5 +176,6 @@ export class Parts {
       await idle;
     }
     this.hints.close();
+    this.durability?.close();
   }
 }

@@ -77,8 +77,13 @@ interface Scripting {
   evalBuffer(...args: ScriptingArgument[]): Promise<unknown>;
 }
 
+/** One server, as far as plain commands to it go. */
+export interface ServerConnection {
+  call(command: string, args: string[]): Promise<unknown>;
+}
+
 /** What ioredis has of each server that it is connected to, and in its types only in part. */
-interface Node {
+interface Node extends ServerConnection {
   readonly status: string;
   readonly options: { readonly host?: string; readonly port?: number; readonly keyPrefix?: string };
   readonly stream?: { cork?(): void; uncork?(): void };
@@ -177,12 +182,12 @@ export class Connection {
     deadline: number,
     many = false,
   ): Promise<ScriptAnswer> {
-    if (this.redis.status !== 'ready') await this.#ready(deadline);
+    if (this.redis.status !== 'ready') await this.ready(deadline);
     const { epoch } = this;
     const sentAt = monotonicMs();
     const steady = () => this.epoch === epoch;
     try {
-      const node = many && this.isCluster ? this.#serverOf(keys[0] as string) : undefined;
+      const node = many && this.isCluster ? this.#nodeOf(keys[0] as string) : undefined;
       const redis = (node ?? this.redis) as unknown as Scripting;
       // Nested, as ioredis takes them: a call's arguments proper are limited by the stack.
       const rest = [keys.length, node ? this.#prefixedFor(node, keys) : keys, args] as const;
@@ -207,7 +212,7 @@ export class Connection {
    */
   async command(name: string, args: string[], deadline: number): Promise<unknown> {
     for (;;) {
-      await this.#ready(deadline);
+      await this.ready(deadline);
       try {
         return await this.within(this.redis.call(name, args), deadline);
       } catch (error) {
@@ -234,8 +239,12 @@ export class Connection {
     return (this.redis as unknown as Nodes).nodes?.('master') ?? [];
   }
 
-  /** In Cluster, the connection to the server that has the slot of a key; none where that is not known or not ready. */
-  #serverOf(key: string): Node | undefined {
+  /** The connection to the server that has a key; none where that is not known or not ready. */
+  serverOf(key: string): ServerConnection | undefined {
+    return this.isCluster ? this.#nodeOf(key) : (this.redis as unknown as ServerConnection);
+  }
+
+  #nodeOf(key: string): Node | undefined {
     const { slots } = this.redis as unknown as Nodes;
     const address = slots?.[calculateSlot(this.keyPrefix + key)]?.[0];
     return this.#servers().find(
@@ -252,7 +261,12 @@ export class Connection {
     );
   }
 
-  async #ready(deadline: number): Promise<void> {
+  /**
+   * Returns when the connection is ready; opens one that waits to be.
+   *
+   * @throws ExchangeError, `unsent`
+   */
+  async ready(deadline: number): Promise<void> {
     while (this.redis.status !== 'ready') {
       if (this.redis.status === 'end') {
         throw new ExchangeError('unsent', null, 'The connection to Redis is closed');

@@ -594,7 +594,8 @@ describe('bad input gets a named error and sends nothing', () => {
     ['an empty namespace', { namespace: '' }, /`namespace`/],
     ['a slot for the whole Dedup', { slot: 'x' }, /`slot` to be given to a call/],
     ['a redisTimeout of a year', { redisTimeout: '365d' }, /`redisTimeout`/],
-    ['an option that comes later', { durability: {} }, /`durability` is not an option/],
+    ['a durability without a timeout', { durability: { replicas: 1 } }, /`durability` to have a `timeout`/],
+    ['a durability of nothing', { durability: { timeout: 1 } }, /`replicas`, `aof` or both/],
     ['hints by mail', { hints: 'mail' }, /`pubsub` or `poll`/],
   ])('%s, at construction', (_name, options, message) => {
     expect(() => makeDedup(options as never, connect({ lazyConnect: true }))).toThrow(message);

@@ -273,7 +273,7 @@ test('every code is that of its class, and the retryable ones are told in the ty
   expectTypeOf<Codes>().toEqualTypeOf<{ [Code in DedupErrorCode]: Code }>();
   type Retryable = { [Code in DedupErrorCode]: DedupErrorsByCode[Code]['retryable'] extends true ? Code : never };
   expectTypeOf<Retryable[DedupErrorCode]>().toEqualTypeOf<
-    'IN_PROGRESS' | 'LEASE_LOST' | 'CONDITION_FAILED' | 'STORE_UNAVAILABLE' | 'OUTCOME_UNKNOWN'
+    'IN_PROGRESS' | 'LEASE_LOST' | 'CONDITION_FAILED' | 'STORE_UNAVAILABLE' | 'OUTCOME_UNKNOWN' | 'NOT_DURABLE'
   >();
 });
 

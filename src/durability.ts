@@ -1,0 +1,162 @@
+/**
+ * Waiting until a completed record is where it survives: on replicas, in the append-only file.
+ *
+ * WAIT counts the writes of its own connection alone, and holds up what is behind it there. So it has a connection of the
+ * library's own, which writes each record's expiry as it is and waits for that: replication is one sequence, and what came
+ * before has then arrived as well. Calls that come while a WAIT is under way share the next one.
+ */
+import { createHash } from 'node:crypto';
+import { monotonicMs } from './clock.js';
+import { InvalidOptionError, NotDurableError } from './errors.js';
+import type { DurabilitySettings } from './options.js';
+import { Connection, ExchangeError, type ServerConnection } from './redis/connection.js';
+import { ownConnection } from './redis/own-connection.js';
+import { SCRIPTS } from './redis/scripts.generated.js';
+
+/** A completed record, as its caller knows it. */
+interface Ask {
+  readonly key: string;
+  readonly redisKey: string;
+  readonly digest: string;
+  settle(error?: Error): void;
+}
+
+interface OwnRedis {
+  readonly status: string;
+  connect(): Promise<void>;
+  disconnect(): void;
+  on(event: 'error' | 'end', listener: () => void): unknown;
+}
+
+const LARGEST_ROUND = 128;
+
+export class Durability {
+  #own: (OwnRedis & Connection['redis']) | undefined;
+  /** By server: what waits for the next round there. */
+  readonly #queues = new Map<ServerConnection, Ask[]>();
+  /** The connection that was found able to confirm. */
+  #able: OwnRedis | undefined;
+
+  constructor(
+    private readonly connection: Connection,
+    private readonly settings: DurabilitySettings,
+    private readonly redisTimeoutMs: number,
+  ) {}
+
+  /**
+   * Can the server confirm what is asked for? Asked before anything is claimed.
+   *
+   * @throws InvalidOptionError where it cannot: WAITAOF is of Redis 7.2, and wants an append-only file
+   * @throws ExchangeError, `unsent`, where it is not reached
+   */
+  async check(key: string): Promise<void> {
+    const own = this.#open();
+    if (own === this.#able || !this.settings.aof) return;
+    try {
+      await Connection.of(own).command('waitaof', ['1', '0', '1'], monotonicMs() + this.redisTimeoutMs);
+      this.#able = own;
+    } catch (error) {
+      if ((error as ExchangeError).code === 'ERR') {
+        throw new InvalidOptionError(
+          'Expected a server that can confirm `durability.aof`: Redis 7.2 or later (WAITAOF), with `appendonly yes`',
+          { key, cause: error },
+        );
+      }
+      throw error instanceof ExchangeError ? error.as('unsent') : error;
+    }
+  }
+
+  /**
+   * Waits until the completed record, with that result, is confirmed: for twice `timeout` at most, where another's wait is
+   * under way.
+   *
+   * @throws NotDurableError
+   */
+  async confirm({ key, redisKey }: { key: string; redisKey: string }, result: Buffer): Promise<void> {
+    const digest = createHash('sha1').update(result).digest('hex');
+    const connection = Connection.of(this.#open());
+    await connection.ready(monotonicMs() + this.redisTimeoutMs).catch((error) => {
+      throw notDurable(key, 'Redis was not reached', error);
+    });
+    const server = connection.serverOf(redisKey);
+    if (!server) throw notDurable(key, 'the server of its slot was not reached');
+    await new Promise<void>((resolve, reject) => {
+      const ask: Ask = { key, redisKey, digest, settle: (error) => (error ? reject(error) : resolve()) };
+      const queue = this.#queues.get(server);
+      if (queue) queue.push(ask);
+      else void this.#serve(connection, server, [ask]);
+    });
+  }
+
+  close(): void {
+    this.#own?.disconnect();
+    this.#own = undefined;
+  }
+
+  /** Rounds at one server, until nobody waits. */
+  async #serve(connection: Connection, server: ServerConnection, queue: Ask[]): Promise<void> {
+    this.#queues.set(server, queue);
+    while (queue.length > 0) {
+      const asks = queue.splice(0, LARGEST_ROUND);
+      try {
+        await this.#round(connection, server, asks);
+      } catch (error) {
+        for (const { key, settle } of asks) settle(notDurable(key, 'Redis did not answer', error));
+      }
+    }
+    this.#queues.delete(server);
+  }
+
+  async #round(connection: Connection, server: ServerConnection, asks: readonly Ask[]): Promise<void> {
+    const { epoch } = connection;
+    const found = await this.#touch(connection, asks);
+    const present = asks.filter(({ digest }, index) => found[index] === digest);
+    for (const { key, settle } of asks.filter((ask) => !present.includes(ask))) {
+      settle(notDurable(key, 'its record is not the one of this result any more'));
+    }
+    if (present.length === 0) return;
+    const shortfall = await this.#wait(connection, server);
+    // A connection that dropped has waited for nothing that was written before.
+    const why = connection.epoch === epoch ? shortfall : 'the connection dropped';
+    for (const { key, settle } of present) settle(why === undefined ? undefined : notDurable(key, why));
+  }
+
+  /** Writes to each record, and returns the digest of what it holds; nothing where it is not completed. */
+  async #touch(connection: Connection, asks: readonly Ask[]): Promise<(string | undefined)[]> {
+    const keys = asks.map(({ redisKey }) => redisKey);
+    const lists = connection.isCluster ? keys.map((key) => [key]) : [keys];
+    const deadline = monotonicMs() + this.redisTimeoutMs;
+    const answers = await Promise.all(lists.map((list) => connection.run(SCRIPTS.touch, list, [], deadline, true)));
+    return answers.flatMap(({ entries }) =>
+      entries.map(([status, digest]) => (String(status) === 'completed' ? String(digest) : undefined)),
+    );
+  }
+
+  /** What is lacking when the time is over; nothing where all is confirmed. */
+  async #wait(connection: Connection, server: ServerConnection): Promise<string | undefined> {
+    const { replicas, aof, timeoutMs } = this.settings;
+    const args = [String(replicas), String(timeoutMs)];
+    const reply = await connection.within(
+      aof ? server.call('waitaof', ['1', ...args]) : server.call('wait', args),
+      monotonicMs() + timeoutMs + this.redisTimeoutMs,
+    );
+    const [files, confirmed] = (Array.isArray(reply) ? reply : [1, reply]).map(Number) as [number, number];
+    if (files < 1) return 'the append-only file of the primary did not have it in time';
+    return confirmed < replicas ? `${confirmed} of ${replicas} replicas had it in time` : undefined;
+  }
+
+  #open(): OwnRedis & Connection['redis'] {
+    if (!this.#own || this.#own.status === 'end') {
+      this.#own = ownConnection<OwnRedis & Connection['redis']>(this.connection);
+      this.#own.on('error', () => {});
+    }
+    return this.#own;
+  }
+}
+
+function notDurable(key: string, why: string, cause?: unknown): NotDurableError {
+  return new NotDurableError(`The result is stored, and not known to be durable: ${why}. A later call asks again`, {
+    key,
+    cause,
+  });
+}
