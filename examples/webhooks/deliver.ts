@@ -1,15 +1,8 @@
 /** Hands a feed to worker processes, at least once: what a worker had in hand when it was killed is delivered again. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { type Deliver, type Delivered, KILL_AFTER, type Task, WORKERS } from './delivery.js';
 import type { Webhook } from './feed.js';
-import type { WayName } from './ways.js';
-
-export interface WorkerOptions {
-  readonly url: string;
-  readonly way: WayName;
-  /** Begins every Redis key. */
-  readonly prefix: string;
-}
 
 /** The receipt names this one handing over, not the webhook. */
 export interface HandOver {
@@ -23,42 +16,16 @@ export interface News {
   readonly what: 'begun' | 'handled' | 'replayed' | 'deliver again';
 }
 
-export interface Delivered {
-  /** Workers, each while it ran a handler. */
-  readonly killed: number;
-  /** Handler runs, finished or not. */
-  readonly begun: number;
-  /** Of those begun: the first after a kill that cut off a run for the same webhook. */
-  readonly repeated: number;
-  readonly replayed: number;
-  readonly tookMs: number;
-}
-
-export const WORKERS = 4;
 const IN_HAND = 8;
-export const KILL_AFTER = 100;
 
-/**
- * Returns when every delivery is acknowledged and every worker has ended.
- *
- * @param kill after every so many acknowledgements, the worker that next begins a run is killed and replaced
- * @param signal whose abort ends it all
- * @param onAcknowledged told how many deliveries are acknowledged
- */
-export async function deliver(
-  feed: readonly Webhook[],
-  options: WorkerOptions,
-  kill: boolean,
-  signal: AbortSignal,
-  onAcknowledged: (count: number) => void,
-): Promise<Delivered> {
-  const delivering = new Delivering(feed, options, kill, onAcknowledged);
+export const deliver: Deliver = async (task) => {
+  const delivering = new Delivering(task);
   try {
-    return await delivering.run(signal);
+    return await delivering.run();
   } finally {
     await delivering.end();
   }
-}
+};
 
 interface Worker {
   readonly child: ChildProcess;
@@ -83,16 +50,12 @@ class Delivering {
   #finish: () => void = () => {};
   #fail: (error: unknown) => void = () => {};
 
-  constructor(
-    private readonly feed: readonly Webhook[],
-    private readonly options: WorkerOptions,
-    private readonly kill: boolean,
-    private readonly onAcknowledged: (count: number) => void,
-  ) {
-    this.#queue = [...feed];
+  constructor(private readonly task: Task) {
+    this.#queue = [...task.feed];
   }
 
-  async run(signal: AbortSignal): Promise<Delivered> {
+  async run(): Promise<Delivered> {
+    const { signal } = this.task;
     await new Promise<void>((resolve, reject) => {
       [this.#finish, this.#fail] = [resolve, reject];
       signal.throwIfAborted();
@@ -106,8 +69,9 @@ class Delivering {
 
   async end(): Promise<void> {
     this.#ended = true;
-    const exits = [...this.#workers].map(({ child }) => once(child, 'exit'));
-    const finished = this.#acknowledged === this.feed.length;
+    const alive = [...this.#workers].filter(({ child }) => child.exitCode === null && child.signalCode === null);
+    const exits = alive.map(({ child }) => once(child, 'exit'));
+    const finished = this.#acknowledged === this.task.feed.length;
     for (const { child, state } of this.#workers) {
       // One that is ready closes its Dedup and its connection, and ends since nothing is left that keeps it alive.
       if (finished && state === 'ready') child.disconnect();
@@ -117,7 +81,7 @@ class Delivering {
   }
 
   #start(): void {
-    const child = fork(new URL('./worker.ts', import.meta.url), [JSON.stringify(this.options)], {
+    const child = fork(new URL('./worker.ts', import.meta.url), [JSON.stringify(this.task.worker)], {
       execArgv: ['--import', 'tsx'],
     });
     const worker: Worker = { child, inHand: new Map(), state: 'starting' };
@@ -190,9 +154,9 @@ class Delivering {
     }
     this.#acknowledged += 1;
     if (what === 'replayed') this.#replayed += 1;
-    this.onAcknowledged(this.#acknowledged);
-    if (this.#acknowledged === this.feed.length) this.#finish();
-    else if (this.kill && this.#acknowledged % KILL_AFTER === 0) this.#killIsDue = true;
+    this.task.onAcknowledged(this.#acknowledged);
+    if (this.#acknowledged === this.task.feed.length) this.#finish();
+    else if (this.task.kill && this.#acknowledged % KILL_AFTER === 0) this.#killIsDue = true;
   }
 
   #ready(): Worker[] {

@@ -4,24 +4,33 @@ import { once } from 'node:events';
 import { parseArgs } from 'node:util';
 import { Redis } from 'ioredis';
 import { plainRedis } from '../../test/support/redis/index.js';
-import { deliver, WORKERS } from './deliver.js';
+import { deliver } from './deliver.js';
+import { type Deliver, WORKERS } from './delivery.js';
 import { makeFeed, type Webhook } from './feed.js';
 import { deliverByQueue } from './queue.js';
-import { progressBar, type Result, summary, table } from './report.js';
-import { areExact, expectedSums, readSums } from './tally.js';
+import { isExact, progressBar, type Result, summary, table } from './report.js';
+import { deliverByStream } from './stream.js';
+import { expectedSums, readSums } from './tally.js';
 import type { WayName } from './ways.js';
 
-const USAGE = `Usage: npm run demo -- [--bullmq] [--seed N] [--no-kill]
+const USAGE = `Usage: npm run demo -- [--bullmq | --streams] [--seed N] [--no-kill]
 
 Some 330 webhooks of GitHub's are delivered one to four times each, to four worker processes at once. Their handler counts
 events and bytes by repository and writes a ledger, in Redis: first by "check, then work", then by redis-once. Every so
 often a worker is killed in mid-handler, and another takes its place. A table shows what the sums came to; the exit code is
-1 if those of redis-once are not exact.
+1 if redis-once is not exact.
 
   --bullmq    deliver by a BullMQ queue, a job a delivery, to four BullMQ workers
+  --streams   deliver by a Redis stream, an entry a delivery, to four consumers of a group
   --seed N    the order of deliveries of an earlier run: a whole number from 0 to ${2 ** 32 - 1}
   --no-kill   kill no worker (--kill, to kill some, is the default)
   --help      show this`;
+
+const SOURCES = {
+  hand: { deliver, workers: 'workers' },
+  bullmq: { deliver: deliverByQueue, workers: 'workers of a BullMQ queue' },
+  streams: { deliver: deliverByStream, workers: 'consumers of a Redis stream' },
+} satisfies Record<string, { deliver: Deliver; workers: string }>;
 
 class UsageError extends Error {}
 
@@ -37,7 +46,7 @@ try {
 interface Choices {
   readonly seed: number;
   readonly kill: boolean;
-  readonly bullmq: boolean;
+  readonly source: keyof typeof SOURCES;
 }
 
 function readArguments(): Choices & { help: boolean } {
@@ -47,21 +56,23 @@ function readArguments(): Choices & { help: boolean } {
     throw new UsageError(`Expected \`--seed\` to be a whole number from 0 to ${2 ** 32 - 1}, got \`${values.seed}\`.`);
   }
   if (values.kill && values['no-kill']) throw new UsageError('Expected `--kill` or `--no-kill`, got both.');
-  return { seed, kill: !values['no-kill'], bullmq: values.bullmq ?? false, help: values.help ?? false };
+  if (values.bullmq && values.streams) throw new UsageError('Expected `--bullmq` or `--streams`, got both.');
+  const source = values.bullmq ? 'bullmq' : values.streams ? 'streams' : 'hand';
+  return { seed, kill: !values['no-kill'], source, help: values.help ?? false };
 }
 
 function parsedValues() {
   const flag = { type: 'boolean' } as const;
   try {
-    return parseArgs({ options: { seed: { type: 'string' }, bullmq: flag, kill: flag, 'no-kill': flag, help: flag } })
-      .values;
+    const flags = { bullmq: flag, streams: flag, kill: flag, 'no-kill': flag, help: flag };
+    return parseArgs({ options: { seed: { type: 'string' }, ...flags } }).values;
   } catch (error) {
     // Its first sentence says what is wrong, the rest how it might have been meant.
     throw new UsageError(`${(error as Error).message.split('. ')[0]}: \`--help\` shows what there is.`);
   }
 }
 
-async function demo({ seed, kill, bullmq }: Choices): Promise<void> {
+async function demo({ seed, kill, source }: Choices): Promise<void> {
   const interrupted = new AbortController();
   process.once('SIGINT', () => interrupted.abort(new Error('Interrupted.')));
   const server = await plainRedis();
@@ -73,15 +84,15 @@ async function demo({ seed, kill, bullmq }: Choices): Promise<void> {
     await once(redis, 'ready');
     const feed = makeFeed(seed);
     const expected = expectedSums(feed);
+    const { deliver, workers } = SOURCES[source];
     console.log(
-      `Seed ${seed}, on ${server.origin}.\n${expected.ledger.size} webhooks in ${feed.length} deliveries, to ${WORKERS} workers${bullmq ? ' of a BullMQ queue' : ''}.`,
+      `Seed ${seed}, on ${server.origin}.\n${expected.ledger.size} webhooks in ${feed.length} deliveries, to ${WORKERS} ${workers}.`,
     );
-    const by = bullmq ? deliverByQueue : deliver;
-    const stage: Stage = { feed, redis, url: server.url, runId, kill, by, signal: interrupted.signal };
+    const stage: Stage = { feed, redis, url: server.url, runId, kill, deliver, signal: interrupted.signal };
     const results = [await handleAll('check, then work', stage), await handleAll('redis-once', stage)] as const;
     console.log(table(expected, results));
     console.log(summary(expected, results));
-    if (!areExact(results[1].sums, expected)) process.exitCode = 1;
+    if (!isExact(results[1], expected)) process.exitCode = 1;
   } finally {
     // Where this fails Redis is gone, and a failure before it has said so.
     await removeKeys(redis, runId).catch(() => {});
@@ -96,15 +107,16 @@ interface Stage {
   readonly url: string;
   readonly runId: string;
   readonly kill: boolean;
-  readonly by: typeof deliver;
+  readonly deliver: Deliver;
   readonly signal: AbortSignal;
 }
 
-async function handleAll(way: WayName, { feed, redis, url, runId, kill, by, signal }: Stage): Promise<Result> {
+async function handleAll(way: WayName, { feed, redis, url, runId, kill, deliver, signal }: Stage): Promise<Result> {
   const prefix = `${runId}-${way === 'redis-once' ? 'once' : 'check'}`;
   const bar = progressBar(way, feed.length);
   try {
-    const delivered = await by(feed, { url, way, prefix }, kill, signal, (count) => bar.update(count));
+    const onAcknowledged = (count: number) => bar.update(count);
+    const delivered = await deliver({ feed, worker: { url, way, prefix }, kill, signal, onAcknowledged });
     return { way, ...delivered, sums: await readSums(redis, prefix) };
   } finally {
     bar.stop();

@@ -6,11 +6,12 @@ import { type Job, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import { onceProcessor } from '../../src/bullmq/index.js';
 import { Dedup } from '../../src/index.js';
-import type { WorkerOptions } from './deliver.js';
+import type { WorkerOptions } from './delivery.js';
 import type { Webhook } from './feed.js';
-import { QUEUE, type RunNews } from './queue.js';
+import { QUEUE } from './queue.js';
 import { handle, type Writer } from './tally.js';
 import { WAYS } from './ways.js';
+import type { RunNews } from './workers.js';
 
 const { url, way, prefix } = JSON.parse(process.argv[2] as string) as WorkerOptions;
 const redis = new Redis(url);
@@ -20,7 +21,7 @@ const checking = WAYS['check, then work'](redis, prefix);
 const tell = (news: RunNews) => process.send?.(news);
 
 async function run({ id, data }: Job<Webhook>, to: Writer): Promise<void> {
-  tell({ job: id as string, begunFor: data.id });
+  tell({ delivery: id as string, begunFor: data.id });
   await handle(data, to, prefix);
 }
 
@@ -38,7 +39,7 @@ const worker = new Worker<Webhook>(QUEUE, processors[way], {
   stalledInterval: 500,
   maxStalledCount: 1_000,
 });
-worker.on('completed', ({ id }) => tell({ job: id as string }));
+worker.on('completed', ({ id }) => tell({ delivery: id as string }));
 // That another took a job over.
 worker.on('error', () => {});
 

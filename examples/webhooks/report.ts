@@ -1,13 +1,18 @@
 /** What is shown: a bar while a run lasts, and at the end a table and what it says. */
 import { SingleBar } from 'cli-progress';
 import Table from 'cli-table3';
-import type { Delivered } from './deliver.js';
+import type { Delivered } from './delivery.js';
 import { areExact, type Sums, total } from './tally.js';
 import type { WayName } from './ways.js';
 
 export interface Result extends Delivered {
   readonly way: WayName;
   readonly sums: Sums;
+}
+
+/** To the last sum, and nothing left that should not be. */
+export function isExact({ sums, left = {} }: Result, expected: Sums): boolean {
+  return areExact(sums, expected) && Object.values(left).every((count) => count === 0);
 }
 
 /** Drawn on stderr, and only where that is a terminal. */
@@ -36,6 +41,9 @@ export function table(expected: Sums, results: readonly Result[]): string {
   sumRow('bytes summed, all repositories', ({ bytes }) => total(bytes));
   sumRow('entries in the ledger, a stream', ({ ledger }) => total(ledger));
   row('every sum of every repository', '', ({ sums }) => (areExact(sums, expected) ? 'exact' : 'WRONG'));
+  for (const name of Object.keys(results[0]?.left ?? {})) {
+    row(name, '0', ({ left }) => comparison(left?.[name] ?? 0, 0));
+  }
   const webhooks = expected.ledger.size;
   row('workers killed in mid-handler', '', ({ killed }) => format(killed));
   row('handler runs begun', format(webhooks), ({ begun }) => format(begun));
@@ -48,8 +56,8 @@ export function table(expected: Sums, results: readonly Result[]): string {
 
 /** The table in sentences. */
 export function summary(expected: Sums, [checking, once]: readonly [Result, Result]): string {
-  if (!areExact(once.sums, expected)) {
-    return "redis-once's sums are NOT exact. That must not happen: please report it, with the seed.";
+  if (!isExact(once, expected)) {
+    return 'redis-once is NOT exact. That must not happen: please report it, with the seed.';
   }
   const excess = total(checking.sums.events) - total(expected.events);
   const said = [

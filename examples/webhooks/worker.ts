@@ -1,7 +1,8 @@
 /** A worker process: handles, in one of the ways, the deliveries that it is handed, several at once, and tells of each. */
 import { Redis } from 'ioredis';
 import { isDedupError } from '../../src/index.js';
-import type { HandOver, News, WorkerOptions } from './deliver.js';
+import type { HandOver, News } from './deliver.js';
+import type { WorkerOptions } from './delivery.js';
 import { handle } from './tally.js';
 import { WAYS } from './ways.js';
 
