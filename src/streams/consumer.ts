@@ -57,6 +57,8 @@ const EVENTS: { [E in keyof StreamConsumerEvents]: true } = {
 
 const STOP_RULES = { drain: duration(0, 24 * 3_600_000) };
 const DEFAULT_DRAIN_MS = 30_000;
+/** How often new entries are asked for, in ms, while old ones wait for room: a read that blocks would hold these up. */
+const POLL_MS = 50;
 /** Between reads that fail, in ms: the first pause, and the longest. */
 const PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 5_000;
@@ -193,6 +195,7 @@ export class StreamConsumer {
   async #read(): Promise<void> {
     // A Dedup that closes takes no more calls.
     const unlisten = onAbort(this.#dedup[INSIDE].parts.closing, () => void this.stop());
+    const { blockMs } = this.#settings;
     let tookOver = false;
     while (!this.#stopped) {
       const pauseMs = this.#resumeAt - monotonicMs();
@@ -201,9 +204,12 @@ export class StreamConsumer {
         continue;
       }
       try {
+        const isDue = this.#takeOverAt <= monotonicMs();
         // In turns, so that neither what is new nor what failed before is all that is read.
-        tookOver = !tookOver && this.#takeOverAt <= monotonicMs() && this.#hand.roomForRedelivered > 0;
-        await (tookOver ? this.#takeOver() : this.#readNew());
+        tookOver = !tookOver && isDue && this.#hand.roomForRedelivered > 0;
+        if (tookOver) await this.#takeOver();
+        else if (!isDue) await this.#readNew(Math.min(blockMs, Math.ceil(this.#takeOverAt - monotonicMs())));
+        else if (!(await this.#readNew(0)) && this.#hand.roomForRedelivered <= 0) await this.#hand.change(POLL_MS);
         this.#pauseMs = PAUSE_MS;
       } catch (error) {
         await this.#recover(error as ExchangeError);
@@ -212,13 +218,11 @@ export class StreamConsumer {
     unlisten();
   }
 
-  async #readNew(): Promise<void> {
-    const { batchSize, blockMs } = this.#settings;
-    const untilDueMs = this.#takeOverAt - monotonicMs();
-    // What is due is next in turn, unless there is no room for it.
-    const waitMs = this.#hand.roomForRedelivered > 0 ? Math.min(blockMs, Math.ceil(untilDueMs)) : blockMs;
-    for (const message of await this.#group.read(Math.min(batchSize, this.#hand.room), waitMs))
-      this.#take(message, 'new');
+  /** Was there any? */
+  async #readNew(waitMs: number): Promise<boolean> {
+    const messages = await this.#group.read(Math.min(this.#settings.batchSize, this.#hand.room), waitMs);
+    for (const message of messages) this.#take(message, 'new');
+    return messages.length > 0;
   }
 
   async #takeOver(): Promise<void> {

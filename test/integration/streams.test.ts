@@ -379,6 +379,38 @@ describe('a consumer', () => {
     expect(told).toMatchObject({ failed: [], deadLettered: [] });
   });
 
+  test('takes a backlog over as fast as it is done, however long its reads may block, and reads what is new meanwhile', async () => {
+    const stage = makeStream();
+    for (let n = 0; n < 60; n += 1) await stage.add({ n });
+    await stage.handOut('dead');
+    const ids = (await stage.pending()).map(({ id }) => id);
+    await stage.redis.xclaim(stage.stream, GROUP, 'dead', 0, ...ids, 'IDLE', 90_000, 'JUSTID');
+    const { handler, started, release } = heldHandler(undefined);
+    const held = new Set<unknown>();
+    const options = { claimIdle: 60_000, blockMs: 60_000, concurrency: 4 };
+    const { consumer, processed, told } = makeConsumer(
+      stage,
+      (message) => {
+        // Two of the old ones hang, and fill the room that there is for such.
+        if (held.size === 2 || message.deliveries === 1) return;
+        held.add(message.id);
+        return handler();
+      },
+      options,
+    );
+    await consumer.start();
+    await started;
+    await stage.add({ n: 'new' });
+    await processed(1);
+    expect(told.processed).toMatchObject([{ deliveries: 1 }]);
+    release();
+    await processed(61);
+    expect(told).toMatchObject({ failed: [], postponed: [] });
+    // Lest the end of this test wait for a read.
+    void consumer.stop();
+    await stage.add({ n: 'last' });
+  });
+
   test('begins where it is told to, makes group and stream, and makes the group again', async () => {
     const stage = makeStream();
     await stage.add({ n: 1 });
@@ -462,7 +494,8 @@ describe('a consumer', () => {
   test('goes on when its connection is killed, and while Redis refuses no entry fails', async () => {
     const server = await ownServer();
     const stage = makeStream(connect({}, server.url));
-    const dedup = makeDedup({ lease: 1_000 }, connect({ connectionName: 'mine' }, server.url));
+    const mine = connect({ connectionName: 'mine' }, server.url);
+    const dedup = makeDedup({ lease: 1_000 }, mine);
     const { consumer, processed, told } = makeConsumer(
       stage,
       counting(stage),
@@ -480,8 +513,10 @@ describe('a consumer', () => {
     await processed(2);
     // Records may be evicted now: nothing is run, and nothing is held against the entries.
     await stage.redis.config('SET', 'maxmemory', '1gb', 'maxmemory-policy', 'allkeys-lru');
+    const dropped = new Promise((resolve) => mine.once('close', resolve));
     for (const [, id] of clients.matchAll(/^id=(\d+) .* name=mine /gm))
       await stage.redis.client('KILL', 'ID', id as string);
+    await dropped;
     await stage.add({ n: 3 });
     await until(() => told.postponed.length > 0);
     expect(told.postponed[0]).toMatchObject({ error: { code: 'UNSAFE_SERVER' } });
