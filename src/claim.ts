@@ -8,7 +8,7 @@ import type { CallSettings } from './options.js';
 import type { Parts } from './parts.js';
 import { ExchangeError } from './redis/connection.js';
 import type { ScriptReply } from './redis/scripts.js';
-import { evictionReport } from './redis/server.js';
+import { fitnessOf, lossBetween } from './redis/server.js';
 
 /** A record that is not completed outlives its lease and a slow redelivery. */
 const SHORTEST_TTL_MS = 60_000;
@@ -76,13 +76,18 @@ export function isChecked(parts: Parts): boolean {
 /** @throws UnsafeServerError; ExchangeError, `unsent` */
 export async function checkServer(parts: Parts, key: string): Promise<void> {
   const { epoch } = parts.connection;
-  const { evicts, policy } = await evictionReport(parts.connection, parts.scripts.deadline()).catch(
+  const { evicts, policy, history } = await fitnessOf(parts.connection, parts.scripts.deadline()).catch(
     (error: unknown) => {
       // Whatever became of the question, no key was claimed by it.
       throw error instanceof ExchangeError ? error.as('unsent') : error;
     },
   );
   if (parts.checkedEpoch === epoch) return;
+  if (history) {
+    const loss = parts.history && lossBetween(parts.history, history);
+    if (loss) parts.events.tell('historyLost', { namespace: parts.settings.namespace, loss });
+    parts.history = history;
+  }
   if (evicts || policy === null) parts.events.tell('unsafeServer', { namespace: parts.settings.namespace, policy });
   if (evicts) {
     throw new UnsafeServerError(

@@ -30,11 +30,17 @@ export interface DedupEvents {
   storeError: KeyEvent & { readonly operation: string; readonly code: string | null };
   /** A retention that was given is shorter than the time, in ms, in which a copy may still come. Told once a processor. */
   shortRetention: KeyEvent & { readonly retentionMs: number; readonly neededMs: number };
+  /**
+   * After a reconnect: the server lacks writes that were seen before (`'behind'`), or it was started or promoted meanwhile, and
+   * that it lacks none cannot be told (`'unproven'`). What was acknowledged may be gone, record and effects together. Not told in
+   * Cluster, nor with `allowEviction`, where the server is not looked at.
+   */
+  historyLost: { readonly namespace: string; readonly loss: 'behind' | 'unproven' };
   /** The server may evict records, or it cannot be told (`policy` null). */
   unsafeServer: { readonly namespace: string; readonly policy: string | null };
 }
 
-export type KeyEventName = Exclude<keyof DedupEvents, 'unsafeServer'>;
+export type KeyEventName = Exclude<keyof DedupEvents, 'unsafeServer' | 'historyLost'>;
 export type KeyEventDetails<E extends KeyEventName> = Omit<DedupEvents[E], keyof KeyEvent>;
 
 export type LeaseLostReason = 'taken_over' | 'no_heartbeat' | 'max_run_time';
@@ -50,6 +56,7 @@ const EVENTS: { [E in keyof DedupEvents]: true } = {
   storeError: true,
   shortRetention: true,
   unsafeServer: true,
+  historyLost: true,
 };
 
 /** A key as events tell it. */

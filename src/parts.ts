@@ -16,6 +16,7 @@ import type { Handler } from './outcome.js';
 import { Connection, type ExchangeError, type RedisConnection } from './redis/connection.js';
 import { Hints } from './redis/hints.js';
 import { Scripts } from './redis/scripts.js';
+import type { History } from './redis/server.js';
 
 /** What a key is known to stand at, for all who ask with the same fingerprint. */
 export type Answer =
@@ -48,6 +49,8 @@ export class Parts {
   readonly events = new Events();
   /** The epoch of the connection whose server was found fit, or reported. */
   checkedEpoch = -1;
+  /** Where its sequence of writes was when it was last looked at. */
+  history: History | undefined;
   readonly #namespace: string;
   readonly #closing = new AbortController();
   readonly #running = new Set<Attempt>();

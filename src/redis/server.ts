@@ -1,24 +1,34 @@
 /** Is the server fit to remember? A record that is evicted is an effect that happens twice. */
 import type { Connection } from './connection.js';
 
-/** What INFO tells of eviction; `policy` null where it could not be read. */
-export interface EvictionReport {
+/** What INFO tells of the server; `policy` null where it could not be read. */
+export interface Fitness {
   readonly evicts: boolean;
   readonly policy: string | null;
+  /** Null where it could not be read, and in Cluster, where each node has its own. */
+  readonly history: History | null;
+}
+
+/** Where in which sequence of writes a primary is: https://redis.io/docs/latest/operate/oss_and_stack/management/replication/ */
+export interface History {
+  readonly id: string;
+  readonly offset: number;
+  /** The history that it went on from when it was promoted, and up to where. */
+  readonly before: { readonly id: string; readonly offset: number };
 }
 
 interface ClusterNodes {
   nodes(role: 'master'): { info(...sections: string[]): Promise<string> }[];
 }
 
-const reports = new WeakMap<Connection, { epoch: number; report: Promise<EvictionReport> }>();
+const reports = new WeakMap<Connection, { epoch: number; report: Promise<Fitness> }>();
 
 /**
  * Asks once per connection and again after a reconnect. INFO, since CONFIG is often denied.
  *
  * @throws ExchangeError when Redis is not reached
  */
-export function evictionReport(connection: Connection, deadline: number): Promise<EvictionReport> {
+export function fitnessOf(connection: Connection, deadline: number): Promise<Fitness> {
   const known = reports.get(connection);
   if (known?.epoch === connection.epoch) return known.report;
   const report = read(connection, deadline);
@@ -31,18 +41,28 @@ export function evictionReport(connection: Connection, deadline: number): Promis
   return report;
 }
 
-async function read(connection: Connection, deadline: number): Promise<EvictionReport> {
-  const infos = await masters(connection, deadline, ['memory']);
+async function read(connection: Connection, deadline: number): Promise<Fitness> {
+  const infos = await masters(connection, deadline, []);
   const nodes = infos.map(parseMemoryInfo);
-  return (
-    nodes.find((node) => node.evicts) ?? nodes.find((node) => node.policy === null) ?? (nodes[0] as EvictionReport)
-  );
+  const worst = nodes.find(({ evicts }) => evicts) ?? nodes.find(({ policy }) => policy === null) ?? nodes[0];
+  const history = connection.isCluster ? null : parseReplicationInfo(infos[0] as string);
+  return { ...(worst as Omit<Fitness, 'history'>), history };
+}
+
+/**
+ * Does a server that answers after a reconnect have all that was known of the one before? `behind`: it lacks some of it;
+ * `unproven`: it was started or promoted since, and what was written after the last look cannot be told.
+ */
+export function lossBetween(earlier: History, now: History): 'behind' | 'unproven' | undefined {
+  if (now.id === earlier.id) return now.offset < earlier.offset ? 'behind' : undefined;
+  if (now.before.id === earlier.id && now.before.offset < earlier.offset) return 'behind';
+  return 'unproven';
 }
 
 /**
  * INFO of every primary; empty texts where the user may not ask.
  *
- * @param sections such as `['memory']`; all of them where there are none
+ * @param sections such as `['memory']`, one before Redis 7.0; the usual ones where there are none
  * @throws ExchangeError when Redis is not reached
  */
 export async function masters(connection: Connection, deadline: number, sections: string[]): Promise<string[]> {
@@ -58,9 +78,18 @@ export async function masters(connection: Connection, deadline: number, sections
   }
 }
 
-function parseMemoryInfo(info: string): EvictionReport {
+function parseMemoryInfo(info: string): Omit<Fitness, 'history'> {
   const maxmemory = /^maxmemory:(\d+)/m.exec(info)?.[1];
   const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1];
   if (maxmemory === undefined || policy === undefined) return { evicts: false, policy: null };
   return { evicts: maxmemory !== '0' && policy !== 'noeviction', policy };
+}
+
+function parseReplicationInfo(info: string): History | null {
+  const field = (name: string) => new RegExp(`^${name}:(\\S+)`, 'm').exec(info)?.[1];
+  const [id, offset] = [field('master_replid'), field('master_repl_offset')];
+  if (id === undefined || offset === undefined) return null;
+  // The first offset that the two do not share.
+  const before = { id: field('master_replid2') ?? '', offset: Number(field('second_repl_offset') ?? 0) - 1 };
+  return { id, offset: Number(offset), before };
 }
