@@ -1,8 +1,19 @@
 /** `durability`: a result is given out when replicas, or the append-only file, have it, and not before. */
+import { once } from 'node:events';
+import { createConnection, createServer, type Socket } from 'node:net';
 import type { Redis } from 'ioredis';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import type { DedupOptions } from '../../src/index.js';
-import { connect, expectCode, freshNamespace, makeDedup, ownRedis, ownServer, until } from '../support/index.js';
+import {
+  connect,
+  describeOnEachServer,
+  expectCode,
+  freshNamespace,
+  makeDedup,
+  ownRedis,
+  ownServer,
+  until,
+} from '../support/index.js';
 
 /** A primary with as many replicas, all of them up to date. */
 async function replicated(count: number) {
@@ -22,6 +33,28 @@ async function replicated(count: number) {
 async function cutOff(replica: Redis, { port }: { port: number }): Promise<() => Promise<void>> {
   await replica.replicaof('NO', 'ONE');
   return async () => void (await replica.replicaof('127.0.0.1', port));
+}
+
+/** Bytes to and from a port; what comes from there may be held up while the connection stands. */
+async function relayTo(port: number) {
+  const upstreams = new Set<Socket>();
+  const relay = createServer((client) => {
+    const upstream = createConnection(port, '127.0.0.1');
+    upstreams.add(upstream);
+    for (const socket of [client, upstream]) socket.on('error', () => {});
+    client.pipe(upstream);
+    upstream.pipe(client);
+  }).listen(0, '127.0.0.1');
+  await once(relay, 'listening');
+  onTestFinished(() => {
+    relay.close();
+    for (const upstream of upstreams) upstream.destroy();
+  });
+  return {
+    port: (relay.address() as { port: number }).port,
+    hold: () => [...upstreams].map((upstream) => upstream.pause()),
+    goOn: () => [...upstreams].map((upstream) => upstream.resume()),
+  };
 }
 
 function dedupOn(url: string, durability: DedupOptions['durability'], namespace = freshNamespace()) {
@@ -152,6 +185,39 @@ describe('with replicas', () => {
     await connectAgain();
     await until(async () => (await online()) === 1);
     expect(await dedup.run('k', () => 2)).toMatchObject({ status: 'replayed', value: 1 });
+  });
+});
+
+describeOnEachServer('with replicas', (version) => {
+  test('a replica that is connected and lags is waited for', async () => {
+    const url = await ownRedis(['--repl-diskless-sync-delay', '0'], version);
+    const primary = connect({}, url);
+    const wire = await relayTo(Number(new URL(url).port));
+    const replica = connect({}, await ownRedis(['--replicaof', '127.0.0.1', String(wire.port)], version));
+    await until(async () => (await primary.info('replication')).includes('state=online'));
+    const namespace = freshNamespace();
+    const patient = dedupOn(url, { replicas: 1, timeout: '20s' }, namespace);
+    const hasty = dedupOn(url, { replicas: 1, timeout: 150 }, namespace);
+    await patient.once('warm', () => 1);
+    wire.hold();
+    await expectCode(
+      hasty.once('k', ({ tx }) => void tx.incr('total')),
+      'NOT_DURABLE',
+    );
+    await expectCode(
+      hasty.once('k', () => 'never'),
+      'NOT_DURABLE',
+    );
+    // Another connection, which has not written: nothing of this result is taken for its own.
+    await expectCode(
+      dedupOn(url, { replicas: 1, timeout: 150 }, namespace).once('warm', () => 2),
+      'NOT_DURABLE',
+    );
+    expect(await primary.info('replication')).toContain('state=online');
+    expect(await replica.exists('total')).toBe(0);
+    wire.goOn();
+    expect(await patient.run('k', () => 'never')).toMatchObject({ status: 'replayed' });
+    expect(await replica.get('total')).toBe('1');
   });
 });
 
