@@ -3,18 +3,19 @@ bury: move an entry of a stream to the stream of dead letters and acknowledge it
 
 List     one entry a key; entries are independent
 KEYS[i]  stream, then the stream of dead letters
-ARGV     per entry: group, consumer, id (of the entry), then the words (names and values, put behind the entry's own)
+ARGV     per entry: group, consumer, id (of the entry), deliveries (how often it was handed out), then the words (names and
+         values, put behind the entry's own)
 
-Returns  per entry: "buried", id of the dead letter | "gone" (not pending, or another consumer's) | "trimmed" (not in the stream)
+Returns  per entry: "buried", id of the dead letter | "gone" (not pending, or handed out again since) | "trimmed" (not in the stream)
 Writes   XACK of no entry, then XADD, then XACK: what may not be acknowledged, or memory refuses, is not buried
 Resend   safe: a second copy finds the entry acknowledged, and answers gone
 ]]
 
-local function bury(stream_key, words, group, consumer, id)
-  if not redis.call("XPENDING", stream_key, group, id, id, 1, consumer)[1] then
+local function bury(stream_key, words, group, consumer, id, deliveries)
+  if not is_handed_to(stream_key, group, consumer, id, deliveries) then
     return { "gone" }
   end
-  local entry = redis.call("XRANGE", stream_key, id, id)[1]
+  local entry = entry_of(stream_key, id)
   if not entry then
     redis.call("XACK", stream_key, group, id)
     return { "trimmed" }
@@ -30,4 +31,4 @@ local function bury(stream_key, words, group, consumer, id)
   return { "buried", letter }
 end
 
-return each_entry_with_effects(bury, 3)
+return each_entry_with_effects(bury, 4)

@@ -33,11 +33,11 @@ const SEEN_SUITES = [
   'test/integration/seen-effects.test.ts',
   'test/property/seen.test.ts',
 ];
-const STREAM_SUITES = ['test/lua/bury.test.ts'];
+const STREAM_SUITES = ['test/lua/bury.test.ts', 'test/integration/streams-fences.test.ts'];
 /** No other script has these. */
 const OF_EFFECTS = /^lib\/(effects|follow.*|numbers)\.lua$/;
 const OF_SEEN = /^(seen|agree|lib\/seen)\.lua$/;
-const OF_STREAMS = /^bury\.lua$/;
+const OF_STREAMS = /^(bury|hold|lib\/pending)\.lua$/;
 /** Random lists of writes a server: fewer than the suite plays by itself. */
 const EFFECT_LISTS = '1500';
 const LONGEST_RUN_MS = 120_000;

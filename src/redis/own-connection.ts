@@ -9,6 +9,7 @@ interface OwnConnection {
 }
 
 interface Duplicable {
+  readonly options: { readonly redisOptions?: object | undefined };
   duplicate(...args: unknown[]): unknown;
 }
 
@@ -26,7 +27,14 @@ export function ownConnection<T extends OwnConnection>(connection: Connection): 
   const one = { ...PATIENT, replyMapping: 'legacy', stringNumbers: false };
   return (
     connection.isCluster
-      ? redis.duplicate([], { ...common, clusterRetryStrategy: never, redisOptions: one })
+      ? redis.duplicate([], {
+          ...common,
+          clusterRetryStrategy: never,
+          // What is asked must be true now, which a replica does not know.
+          scaleReads: 'master',
+          // Of ioredis 5 these replace the caller's, its password and TLS with them.
+          redisOptions: { ...redis.options.redisOptions, ...one },
+        })
       : redis.duplicate({
           ...common,
           ...one,

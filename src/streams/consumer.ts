@@ -96,6 +96,8 @@ export class StreamConsumer {
   readonly #cut = new AbortController();
   #started: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
+  /** How long handlers may finish once it stops, on the monotonic clock. */
+  #drainUntil = Number.POSITIVE_INFINITY;
   #reading: Promise<void> | undefined;
   #keeping: NodeJS.Timeout | undefined;
   /** When idle entries are next looked for, and when the next read may be, on the monotonic clock. */
@@ -121,7 +123,7 @@ export class StreamConsumer {
    * Makes the group where it is missing, and begins to read. Until `stop`, what fails between it and Redis is tried again.
    *
    * @throws StoreUnavailableError where Redis is not reached, or refuses; it may be called again
-   * @throws ClosedError after `stop`
+   * @throws ClosedError after `stop`, or where the Dedup is closed
    */
   async start(): Promise<void> {
     this.#throwIfStopped();
@@ -131,15 +133,16 @@ export class StreamConsumer {
 
   /**
    * Reads no more, lets the handlers of what is in hand finish and commit, then aborts the signals of the rest, whose entries
-   * are left to others. May be called again. It takes as long as the read that is under way, `blockMs` at most, and the drain.
+   * are left to others. May be called again: the shortest drain holds. It takes as long as the read that is under way,
+   * `blockMs` at most, and the drain; where Redis does not answer, `redisTimeout` each beside. It stops by itself when its
+   * Dedup closes, whose drain holds then, and when the connection of that is ended.
    *
    * @param options `drain`: how long handlers may finish, default `'30s'`
    * @throws InvalidOptionError
    */
   async stop(options: { drain?: Duration | undefined } = {}): Promise<void> {
     const { drain = DEFAULT_DRAIN_MS } = readMethodOptions(options, STOP_RULES);
-    this.#stopped ??= this.#stop(drain);
-    await this.#stopped;
+    await this.#stopBy(monotonicMs() + drain);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -171,30 +174,46 @@ export class StreamConsumer {
 
   #throwIfStopped(): void {
     if (this.#stopped) throw new ClosedError('The consumer has stopped');
+    if (this.#dedup[INSIDE].parts.closing.aborted) throw new ClosedError('The Dedup is closed');
   }
 
-  async #stop(drainMs: number): Promise<void> {
-    const { closing, settings } = this.#dedup[INSIDE].parts;
+  #stopBy(drainUntil: number): Promise<void> {
+    this.#drainUntil = Math.min(this.#drainUntil, drainUntil);
+    this.#stopped ??= this.#stop();
     this.#hand.wake();
+    return this.#stopped;
+  }
+
+  async #stop(): Promise<void> {
+    const { closing, settings } = this.#dedup[INSIDE].parts;
     await this.#started?.catch(() => {});
     await this.#reading;
-    await this.#emptied(drainMs);
+    await this.#emptied(() => this.#drainUntil);
     // What is still running learns of it, and is waited for as long as it takes to give up its claim.
     this.#cut.abort(closing.aborted ? closing.reason : new ClosedError('The consumer has stopped'));
-    await this.#emptied(settings.redisTimeoutMs);
+    const until = monotonicMs() + settings.redisTimeoutMs;
+    await this.#emptied(() => until);
     clearInterval(this.#keeping);
     this.#group.close();
   }
 
-  async #emptied(withinMs: number): Promise<void> {
-    const until = monotonicMs() + withinMs;
-    while (this.#hand.ids.length > 0 && monotonicMs() < until) await this.#hand.change(until - monotonicMs());
+  async #emptied(until: () => number): Promise<void> {
+    while (this.#hand.messages.length > 0 && monotonicMs() < until()) {
+      const ms = until() - monotonicMs();
+      await this.#hand.change(Number.isFinite(ms) ? ms : undefined);
+    }
   }
 
   /** Fills the hand, as long as nobody stops it. */
   async #read(): Promise<void> {
-    // A Dedup that closes takes no more calls.
-    const unlisten = onAbort(this.#dedup[INSIDE].parts.closing, () => void this.stop());
+    const { closing, connection } = this.#dedup[INSIDE].parts;
+    // A Dedup that closes takes no more calls, and cuts off those that it has; an ended connection makes none.
+    const unlisten = [
+      onAbort(closing, () => void this.#stopBy(Number.POSITIVE_INFINITY)),
+      connection.onStatus(() => {
+        if (connection.redis.status === 'end') void this.stop();
+      }),
+    ];
     const { blockMs } = this.#settings;
     let tookOver = false;
     while (!this.#stopped) {
@@ -215,7 +234,7 @@ export class StreamConsumer {
         await this.#recover(error as ExchangeError);
       }
     }
-    unlisten();
+    for (const end of unlisten) end();
   }
 
   /** Was there any? */
@@ -231,8 +250,13 @@ export class StreamConsumer {
     const { messages, trimmed, more } = await this.#group.takeOver(Math.min(batchSize, room));
     if (!more) this.#takeOverAt = monotonicMs() + claimIdle / 4;
     for (const id of trimmed) this.#listeners.tell('trimmed', { stream, group, id });
-    // One that is in hand here was idle for want of word to Redis alone.
-    const taken = messages.filter(({ id }) => !this.#hand.has(id));
+    const taken: StreamMessage[] = [];
+    for (const message of messages) {
+      const held = this.#hand.held(message.id);
+      // One that is in hand here was idle for want of word to Redis alone.
+      if (held) await this.#group.keepAgain(held, message.deliveries);
+      else taken.push(message);
+    }
     const suspects = taken.filter((message) => this.#standingOf(message) === 'suspect');
     const others = suspects.slice(this.#hand.hasSuspect ? 0 : 1);
     // Before any handler runs, lest it be the one that kills this process and counts for them all.
@@ -255,7 +279,7 @@ export class StreamConsumer {
       // The next one's turn.
       if (standing === 'suspect') this.#takeOverAt = 0;
     });
-    this.#hand.hold(message.id, standing, work);
+    this.#hand.hold(message, standing, work);
   }
 
   /** Never rejects. */
@@ -291,7 +315,7 @@ export class StreamConsumer {
     const reason = reasonOf(error);
     const about = { stream, group, id: message.id, deliveries: String(message.deliveries), reason };
     const words = Object.entries(about).flatMap(([name, value]) => [`redis-once:${name}`, value]);
-    const { status, fields } = await this.#group.bury(message.id, deadLetter, words);
+    const { status, fields } = await this.#group.bury(message, deadLetter, words);
     if (status === 'trimmed') this.#listeners.tell('trimmed', { stream, group, id: message.id });
     if (status === 'buried') {
       this.#listeners.tell('deadLettered', { ...this.#about(message), deadLetterId: String(fields[0]), reason });
@@ -299,17 +323,13 @@ export class StreamConsumer {
   }
 
   #keep(): void {
-    const { ids } = this.#hand;
-    if (ids.length > 0) this.#group.keep(ids).catch((error) => this.#tellError('keep', error));
+    const { messages } = this.#hand;
+    if (messages.length > 0) this.#group.keep(messages).catch((error) => this.#tellError('keep', error));
   }
 
   /** After a read that failed: a pause, and the group is made where it is gone. */
   async #recover(error: ExchangeError): Promise<void> {
     this.#tellError('read', error);
-    if (this.#dedup[INSIDE].parts.connection.redis.status === 'end') {
-      void this.stop();
-      return;
-    }
     this.#resumeAt = monotonicMs() + this.#pauseMs;
     this.#pauseMs = Math.min(2 * this.#pauseMs, LONGEST_PAUSE_MS);
     if (error.code !== 'NOGROUP') return;

@@ -1,3 +1,5 @@
+import type { StreamMessage } from './message.js';
+
 /**
  * `new`: not handed out before; `again`: handed out before; `suspect`: so often that it may be what its consumers died of.
  */
@@ -8,13 +10,13 @@ export type Standing = 'new' | 'again' | 'suspect';
  * fails again and again leaves room to what is new; and one suspect, so that none is counted out for another's crash.
  */
 export class Hand {
-  readonly #held = new Map<string, Standing>();
+  readonly #held = new Map<string, { readonly message: StreamMessage; readonly standing: Standing }>();
   readonly #watchers = new Set<() => void>();
 
   constructor(private readonly size: number) {}
 
-  get ids(): string[] {
-    return [...this.#held.keys()];
+  get messages(): StreamMessage[] {
+    return [...this.#held.values()].map(({ message }) => message);
   }
 
   get room(): number {
@@ -22,23 +24,27 @@ export class Hand {
   }
 
   get roomForRedelivered(): number {
-    const redelivered = [...this.#held.values()].filter((standing) => standing !== 'new').length;
+    const redelivered = this.#standings.filter((standing) => standing !== 'new').length;
     return Math.min(this.room, Math.max(1, this.size >> 1) - redelivered);
   }
 
   get hasSuspect(): boolean {
-    return [...this.#held.values()].includes('suspect');
+    return this.#standings.includes('suspect');
   }
 
-  has(id: string): boolean {
-    return this.#held.has(id);
+  get #standings(): Standing[] {
+    return [...this.#held.values()].map(({ standing }) => standing);
+  }
+
+  held(id: string): StreamMessage | undefined {
+    return this.#held.get(id)?.message;
   }
 
   /** Holds the entry until the work is done; that never rejects. */
-  hold(id: string, standing: Standing, work: Promise<void>): void {
-    this.#held.set(id, standing);
+  hold(message: StreamMessage, standing: Standing, work: Promise<void>): void {
+    this.#held.set(message.id, { message, standing });
     void work.then(() => {
-      this.#held.delete(id);
+      this.#held.delete(message.id);
       this.wake();
     });
   }

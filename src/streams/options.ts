@@ -112,9 +112,10 @@ export function readConsumerOptions(dedup: Dedup<Codec>, options: StreamConsumer
 /**
  * A key that `tx` may write to.
  *
- * @throws InvalidOptionError for one that is in the namespace of the records
+ * @throws InvalidOptionError for what is no key, or one in the namespace of the records
  */
 export function checkTarget(dedup: Dedup<Codec>, name: string, key: string): void {
+  text(name, key);
   const { namespace } = dedup[INSIDE].parts.settings;
   if (isRecordKey(key, escapePart(namespace))) {
     throw new InvalidOptionError(
@@ -137,7 +138,7 @@ export function inSlotOf(dedup: Dedup<Codec>, name: string, key: string): Dedup<
     throw new InvalidOptionError(`Expected \`${name}\` to be in the slot of the Dedup, \`${slot}\``);
   }
   const whole = keyPrefix + key;
-  return dedup.with({ slot: hashTag(`the hash tag of \`${name}\``, /\{([^}]+)\}/.exec(whole)?.[1] ?? whole) });
+  return dedup.with({ slot: hashTag(`the hash tag of \`${name}\``, /^[^{]*\{([^}]+)\}/.exec(whole)?.[1] ?? whole) });
 }
 
 function text(name: string, value: unknown): string {

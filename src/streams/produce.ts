@@ -64,8 +64,12 @@ export async function produceOnce(
   target: StreamTarget | ListTarget,
   options: ApplyOptions = {},
 ): Promise<ProducedEntry | ProducedElements> {
+  if (typeof target !== 'object' || target === null) throw noTarget(target);
   if ('stream' in target) {
     const { stream, fields, maxLength } = target;
+    if (typeof fields !== 'object' || fields === null) {
+      throw new InvalidOptionError(`Expected \`fields\` to be an object, got ${given(fields)}`);
+    }
     const limit = maxLength === undefined ? [] : ['MAXLEN', '~', maxLength];
     const words = [...limit, '*', ...Object.entries(fields).flat()] as [string, string, string, ...EffectValue[]];
     const view = viewFor(dedup, 'stream', stream, options);
@@ -78,7 +82,11 @@ export async function produceOnce(
     const { status, replies } = await view.apply<[number]>(key, (tx) => tx.rpush(list, values), options);
     return { status, length: replies[0] };
   }
-  throw new InvalidOptionError(`Expected a target with \`stream\` or \`list\`, got ${given(target)}`);
+  throw noTarget(target);
+}
+
+function noTarget(target: unknown): InvalidOptionError {
+  return new InvalidOptionError(`Expected a target with \`stream\` or \`list\`, got ${given(target)}`);
 }
 
 function viewFor(dedup: Dedup<Codec>, name: string, key: string, { slot }: ApplyOptions): Dedup<Codec> {

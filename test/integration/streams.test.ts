@@ -262,20 +262,24 @@ describe('an entry of another consumer', () => {
     const stage = makeStream();
     const namespace = freshNamespace();
     const { handler, started, release } = heldHandler(undefined);
-    const busy = makeConsumer(stage, handler, { concurrency: 1 }, makeDedup({ namespace }));
+    // Long enough for a machine that is slow today.
+    const claimIdle = 3_000;
+    const busy = makeConsumer(stage, handler, { concurrency: 1, claimIdle }, makeDedup({ namespace }));
     const id = await stage.add({ name: 'slow' });
     await busy.consumer.start();
     await started;
-    const other = makeConsumer(stage, counting(stage), { consumer: 'two' }, makeDedup({ namespace }));
+    const other = makeConsumer(stage, counting(stage), { consumer: 'two', claimIdle }, makeDedup({ namespace }));
     await other.consumer.start();
     const dead = await stage.add({ name: 'of the dead' });
     await until(() => other.told.processed.length === 1);
-    // The other looks for idle entries every 25 ms, and the busy one says all along that it is there.
-    for (let renewed = 0, last = 0; renewed < 5; ) {
+    // The other looks for idle entries four times as often, and the busy one says all along that it is there.
+    let [renewed, last] = [0, 0];
+    await until(async () => {
       const [entry] = await stage.pending();
       if (entry && entry.idleMs < last) renewed += 1;
       last = entry?.idleMs ?? 0;
-    }
+      return renewed === 3;
+    });
     expect(await stage.pending()).toMatchObject([{ id, consumer: 'one', deliveries: 1 }]);
     expect([...other.told.takenOver, ...other.told.postponed]).toEqual([]);
     release();
@@ -491,6 +495,53 @@ describe('a consumer', () => {
     expect(await stage.pending()).toEqual([]);
   });
 
+  test('stops with the connection of its Dedup, and takes nothing more into its hand', async () => {
+    const stage = makeStream();
+    const redis = connect();
+    const { consumer, told, processed } = makeConsumer(stage, counting(stage), {}, makeDedup({}, redis));
+    await consumer.start();
+    await stage.add({ n: 1 });
+    await processed(1);
+    redis.disconnect();
+    await until(() => redis.status === 'end');
+    await consumer.stop();
+    await expectCode(consumer.start(), 'CLOSED');
+    expect(told).toMatchObject({ postponed: [], error: [] });
+    // Also where nobody stops it.
+    const name = freshNamespace();
+    const other = connect({ connectionName: name });
+    const left = makeConsumer(stage, counting(stage), { consumer: 'two' }, makeDedup({}, other));
+    await left.consumer.start();
+    other.disconnect();
+    await until(async () => !String(await stage.redis.client('LIST')).includes(name));
+    await stage.add({ n: 2 });
+    expect(await stage.pending()).toEqual([]);
+  });
+
+  test('does not start with a Dedup that is closed', async () => {
+    const stage = makeStream();
+    const { consumer, dedup } = makeConsumer(stage, counting(stage));
+    await dedup.close();
+    await expectCode(consumer.start(), 'CLOSED');
+  });
+
+  test.each(['its Dedup closes', 'it stops already'])('is stopped sooner by a shorter drain, while %s', async (how) => {
+    const stage = makeStream();
+    const begun = gate();
+    const handler = async (_: StreamMessage, { signal }: OnceContext) => {
+      begun.open();
+      await new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+    };
+    const { consumer, told, dedup } = makeConsumer(stage, handler);
+    const id = await stage.add({ n: 1 });
+    await consumer.start();
+    await begun.opened;
+    const first = how === 'it stops already' ? consumer.stop({ drain: '24h' }) : dedup.close({ drain: '24h' });
+    await consumer.stop({ drain: 0 });
+    await first;
+    expect(told.postponed).toMatchObject([{ id, inMs: 0, error: { code: 'CLOSED' } }]);
+  });
+
   test('goes on when its connection is killed, and while Redis refuses no entry fails', async () => {
     const server = await ownServer();
     const stage = makeStream(connect({}, server.url));
@@ -601,7 +652,9 @@ describe('produceOnce', () => {
 
   test('refuses what is no target', async () => {
     const dedup = makeDedup({ namespace: 'orders' });
-    await expectCode(produceOnce(dedup, 'k', {} as never), 'INVALID_OPTION');
+    for (const target of [{}, null, undefined, 'x', { stream: 1, fields: { n: 1 } }, { stream: 's', fields: null }]) {
+      await expectCode(produceOnce(dedup, 'k', target as never), 'INVALID_OPTION');
+    }
     await expectCode(produceOnce(dedup, 'k', { stream: 'orders:s', fields: { n: 1 } }), 'INVALID_OPTION');
     await expectCode(produceOnce(dedup, 'k', { stream: 's', fields: {} }), 'INVALID_OPTION');
   });

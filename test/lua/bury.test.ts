@@ -10,9 +10,9 @@ async function stage(redis = connect()) {
   await redis.xgroup('CREATE', stream, 'group', '0', 'MKSTREAM');
   const id = (await redis.xadd(stream, '*', 'a', '1', 'a', '2')) as string;
   await redis.xreadgroup('GROUP', 'group', 'me', 'COUNT', 10, 'STREAMS', stream, '>');
-  const bury = (consumer = 'me', entry = id) => {
+  const bury = (consumer = 'me', entry = id, deliveries = 1) => {
     const effects = { keys: [`${stream}-dead`], plan: '1', words: ['why', 'poison'], alone: false };
-    return scripts.call('bury', stream, { group: 'group', consumer, id: entry }, { effects });
+    return scripts.call('bury', stream, { group: 'group', consumer, id: entry, deliveries }, { effects });
   };
   const look = async () => ({
     pending: ((await redis.xpending(stream, 'group', '-', '+', 10)) as unknown[][]).map(([pending]) => pending),
@@ -39,8 +39,10 @@ test("what another consumer has, and what was acknowledged, is not this one's to
   await redis.xclaim(stream, 'group', 'other', 0, id);
   expect((await bury()).status).toBe('gone');
   expect(await look()).toEqual({ pending: [id], dead: [] });
-  await redis.xack(stream, 'group', id);
+  // Nor what it was handed again: the one before may have been frozen since.
   expect((await bury('other')).status).toBe('gone');
+  await redis.xack(stream, 'group', id);
+  expect((await bury('other', id, 2)).status).toBe('gone');
   expect(await look()).toEqual({ pending: [], dead: [] });
 });
 

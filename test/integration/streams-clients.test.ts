@@ -1,0 +1,134 @@
+/** Consumers of streams on every kind of connection: ioredis 5 and 6, key prefixes, RESP 3, limited users, Cluster. */
+import { Cluster, Redis } from 'ioredis';
+import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5';
+import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
+import type { OnceContext } from '../../src/index.js';
+import { Connection, type RedisConnection } from '../../src/redis/connection.js';
+import { ownConnection } from '../../src/redis/own-connection.js';
+import { produceOnce, type StreamMessage } from '../../src/streams/index.js';
+import { connect, freshNamespace, makeDedup, ownRedis, until } from '../support/index.js';
+import { type RedisCluster, startCluster } from '../support/redis/cluster.js';
+import { makeConsumer } from '../support/streams.js';
+
+type Any = Redis | Cluster;
+
+/** Reads, takes over from a dead consumer, fails, buries, and leaves nothing pending. */
+async function expectConsumes(redis: Any, stream: string, admin: Any = redis): Promise<void> {
+  const dead = `${stream}-dead`;
+  const dedup = makeDedup({ lease: 1_000 }, redis);
+  const handler = ({ id, fields }: StreamMessage, { tx }: OnceContext) => {
+    tx.hincrby(`${stream}-data`, id, 1);
+    if (fields.name === 'poison') throw new Error('poison');
+  };
+  await admin.xgroup('CREATE', stream, 'group', '0', 'MKSTREAM');
+  const { consumer, told, processed } = makeConsumer(
+    { stream },
+    handler,
+    { maxDeliveries: 2, deadLetter: dead },
+    dedup,
+  );
+  const { id } = await produceOnce(dedup, 'a', { stream, fields: { name: 'good' } });
+  await admin.xreadgroup('GROUP', 'group', 'died', 'COUNT', 1, 'STREAMS', stream, '>');
+  await produceOnce(dedup, 'b', { stream, fields: { name: 'poison' } });
+  await consumer.start();
+  await processed(1);
+  await until(() => told.deadLettered.length === 1);
+  await consumer.stop();
+  expect(told.error).toEqual([]);
+  expect(told.processed).toMatchObject([{ id, deliveries: 2 }]);
+  expect(await admin.hgetall(`${stream}-data`)).toEqual({ [id]: '1' });
+  expect(await admin.xlen(dead)).toBe(1);
+  expect(((await admin.xpending(stream, 'group')) as unknown[])[0]).toBe(0);
+}
+
+function ended<R extends { disconnect(): void; on(event: 'error', listener: () => void): unknown }>(redis: R): R {
+  redis.on('error', () => {});
+  onTestFinished(() => redis.disconnect());
+  return redis;
+}
+
+describe('a consumer on a connection', () => {
+  test.each([
+    ['with keyPrefix `app:`', { keyPrefix: 'app:' }],
+    ['with keyPrefix `{app}:`', { keyPrefix: '{app}:' }],
+    ['in database 3', { db: 3 }],
+    ['opened late', { lazyConnect: true }],
+    ['without an offline queue', { enableOfflineQueue: false }],
+    ['with auto-pipelining', { enableAutoPipelining: true }],
+  ] as [string, { keyPrefix?: string; db?: number }][])('%s, of ioredis 6 and 5', async (_, options) => {
+    const url = inject('redisUrl');
+    const { keyPrefix = '', db = 0 } = options;
+    for (const redis of [ended(new Redis(url, options)), ended(new Redis5(url, options))]) {
+      await expectConsumes(redis as Redis, freshNamespace(), ended(new Redis(url, { keyPrefix, db })));
+    }
+  });
+
+  test('of RESP 3 replies', async () => {
+    const redis = ended(new Redis(inject('redisUrl'), { protocol: 3, replyMapping: 'resp3' } as never));
+    await expectConsumes(redis, freshNamespace(), connect());
+  });
+
+  test('whose user may do no more than it needs', async () => {
+    const url = await ownRedis();
+    const commands = 'xreadgroup xautoclaim xpending xclaim xack xrange xadd xgroup|create evalsha eval';
+    // Beside: what every call does, and what this handler writes.
+    const others = 'info get set pexpire time hincrby type hget xinfo|stream setrange';
+    const allowed = `${commands} ${others}`.split(' ').map((command) => `+${command}`);
+    await connect({}, url).call('ACL', 'SETUSER', 'limited', 'on', '>pw', '~*', '&*', '-@all', ...allowed);
+    const redis = connect({ username: 'limited', password: 'pw', enableReadyCheck: false }, url);
+    await expectConsumes(redis, freshNamespace(), connect({}, url));
+  });
+});
+
+describe('a consumer in a Cluster', () => {
+  let servers: RedisCluster;
+  beforeAll(async () => {
+    servers = await startCluster();
+    for (const { host, port } of servers.nodes) {
+      const admin = new Redis(port, host);
+      await admin.call('ACL', 'SETUSER', 'app', 'on', '>pw', '~*', '&*', '+@all');
+      await admin.call('ACL', 'SETUSER', 'default', 'off');
+      admin.disconnect();
+    }
+  });
+  afterAll(() => servers.stop());
+
+  const user = { redisOptions: { username: 'app', password: 'pw' } };
+
+  test.each([
+    ['{tag}-', '', 'ioredis 6'],
+    ['{tag}-', '', 'ioredis 5'],
+    ['{tag}-', 'app:', 'ioredis 6'],
+    ['', '{app}:', 'ioredis 5'],
+    ['{}{odd}-', '{app}:', 'ioredis 6'],
+    ['{tag}{}-', '', 'ioredis 6'],
+  ])('of stream `%s…`, with keyPrefix `%s` and a password, on %s', async (start, keyPrefix, version) => {
+    const Client = (version === 'ioredis 5' ? Cluster5 : Cluster) as typeof Cluster;
+    const redis = ended(new Client(servers.nodes, { ...user, keyPrefix }));
+    await expectConsumes(
+      redis,
+      `${start}${freshNamespace()}`,
+      ended(new Cluster(servers.nodes, { ...user, keyPrefix })),
+    );
+  });
+
+  test('refuses a stream whose braces name no hash tag, and dead letters of another slot', () => {
+    const dedup = makeDedup({}, ended(new Cluster(servers.nodes, user)));
+    const make =
+      (stream: string, options = {}) =>
+      () =>
+        makeConsumer({ stream }, () => 1, options, dedup);
+    // Redis looks at the first braces alone, and hashes the whole name where they hold nothing.
+    for (const stream of ['a{}b{c}', 'a{}', '{{a}', 'a{b']) expect(make(stream), stream).toThrow('hash tag');
+    expect(make('{a}s', { deadLetter: '{b}dead' })).toThrow('`deadLetter`');
+    expect(make('s', { deadLetter: 's-dead' })).toThrow('`deadLetter`');
+  });
+
+  test('asks no replica', () => {
+    for (const Client of [Cluster, Cluster5] as (typeof Cluster)[]) {
+      const redis = ended(new Client(servers.nodes, { ...user, scaleReads: 'slave', lazyConnect: true }));
+      const own = ownConnection<Cluster>(Connection.of(redis as unknown as RedisConnection));
+      expect(own.options).toMatchObject({ scaleReads: 'master', redisOptions: { password: 'pw' } });
+    }
+  });
+});
