@@ -50,6 +50,8 @@ interface Waiting {
 /** A list is bounded, so that no call of others waits long behind it; lua/lib/list.lua bounds its reply as well. */
 const LONGEST_LIST = 128;
 const LARGEST_LIST_BYTES = 256 * 1024;
+/** A queue that is no longer leaves as a whole: halves of it would cost more than they win. */
+const LONGEST_WHOLE = 8;
 const PAUSE_MS = 20;
 
 export class Scripts {
@@ -57,6 +59,8 @@ export class Scripts {
   #inFlight = 0;
   /** Calls that are about to be sent, by script. */
   #queues = new Map<ScriptName, Waiting[]>();
+  /** Scripts that have answered, so that the server has them. */
+  readonly #answered = new Set<ScriptName>();
 
   constructor(
     readonly connection: Connection,
@@ -133,12 +137,28 @@ export class Scripts {
    */
   #enqueue(name: ScriptName, waiting: Waiting): void {
     if (this.#queues.size === 0) {
-      if (this.#inFlight === 0) queueMicrotask(() => this.#flush());
+      if (this.#inFlight === 0) queueMicrotask(() => this.#flushToIdle());
       else setImmediate(() => this.#flush());
     }
     const queue = this.#queues.get(name);
     if (queue) queue.push(waiting);
     else this.#queues.set(name, [waiting]);
+  }
+
+  /**
+   * Nothing is in flight: the server would be idle while this process writes all calls, and this process while the server
+   * runs them. So half of a long queue leaves now, the rest at the end of this turn (docs/adr/0009).
+   */
+  #flushToIdle(): void {
+    const [[name, queue], others] = this.#queues as unknown as [[ScriptName, Waiting[]], unknown];
+    // Queues of several scripts, and calls that may be slow, have an order; a script that is missing is sent for each part;
+    // and in Cluster a turn is one write a server.
+    const whole = others || !this.#answered.has(name) || this.connection.isCluster;
+    if (!whole && queue.length > LONGEST_WHOLE && !queue.some(({ effects }) => effects.alone)) {
+      const half = queue.splice(0, Math.ceil(queue.length / 2));
+      setImmediate(() => this.#flush());
+      this.connection.together(() => this.#sendAll(name, half));
+    } else this.#flush();
   }
 
   #flush(): void {
@@ -187,6 +207,7 @@ export class Scripts {
     } finally {
       this.#inFlight -= 1;
     }
+    this.#answered.add(name);
     const { entries, steady, sentAt } = answer;
     const large: Waiting[] = [];
     list.forEach((call, index) => {

@@ -104,25 +104,61 @@ test('no list of long results is answered with more than some 256 KB beyond its 
   sizes.length = 0;
   await redis.config('RESETSTAT');
   expect(await call()).toMatchObject(keys.map((key) => ({ status: 'replayed', value: resultOf(key) })));
-  // 13 results of 20,002 bytes fit. One is read in vain.
-  expect(sizes).toEqual([40, ...Array.from({ length: 27 }, () => 1)]);
-  expect(await redis.info('commandstats')).toContain(`cmdstat_get:calls=${14 + 27},`);
+  // 13 results of 20,002 bytes fit into each half. One of each is read in vain.
+  expect(sizes).toEqual([20, 20, ...Array.from({ length: 2 * 7 }, () => 1)]);
+  expect(await redis.info('commandstats')).toContain(`cmdstat_get:calls=${2 * (14 + 7)},`);
 });
 
 test('a command that may be slow travels behind the list of its tick, alone', async () => {
   const { dedup, redis, sizes, data } = await warm();
   await redis.rpush(`${data}-list`, ...KEYS);
   const order: string[] = [];
+  const keys = [...KEYS, 'f', 'g', 'h', 'i', 'j'];
   const outcomes = await Promise.all(
-    KEYS.map(async (key) => {
+    keys.map(async (key) => {
       const write = (tx: Effects) => void (key === 'c' ? tx.ltrim(`${data}-list`, 0, 1) : tx.hset(data, key, 1));
       const outcome = await dedup.apply(key, write);
       order.push(key);
       return outcome;
     }),
   );
-  expect(outcomes.map(({ status }) => status)).toEqual(KEYS.map(() => 'executed'));
-  expect(order).toEqual(['a', 'b', 'd', 'e', 'c']);
-  expect(sizes).toEqual([8, 2]);
+  expect(outcomes.map(({ status }) => status)).toEqual(keys.map(() => 'executed'));
+  expect(order).toEqual([...keys.filter((key) => key !== 'c'), 'c']);
+  expect(sizes).toEqual([18, 2]);
   expect(await redis.lrange(`${data}-list`, 0, -1)).toEqual(['a', 'b']);
+});
+
+test('where nothing is in flight a long list leaves in two halves, each call in its place, and a short one as a whole', async () => {
+  const { redis, data } = await warm();
+  const scripts = new Scripts(Connection.of(redis), 5_000);
+  const order: string[] = [];
+  const inspectAll = (count: number) =>
+    Promise.all(
+      Array.from({ length: count }, async (_, at) => {
+        await scripts.call('inspect', `${data}:${at}`, {});
+        order.push(`inspect ${at}`);
+      }),
+    );
+  const inOrder = (count: number) => Array.from({ length: count }, (_, at) => `inspect ${at}`);
+  const sizes = sizesOn(redis);
+  // The first may have to bring the script.
+  for (const [count, lists] of [
+    [20, [20]],
+    [8, [8]],
+    [9, [5, 4]],
+    [500, [128, 122, 128, 122]],
+  ] as const) {
+    order.length = sizes.length = 0;
+    await inspectAll(count);
+    expect(sizes).toEqual(lists);
+    expect(order).toEqual(inOrder(count));
+  }
+  // What another script does to the same keys keeps its place behind.
+  order.length = sizes.length = 0;
+  const forgotten = inspectAll(20);
+  await scripts.call('forget', `${data}:19`, { force: '1' });
+  order.push('forget');
+  await forgotten;
+  expect(sizes).toEqual([20, 1]);
+  expect(order).toEqual([...inOrder(20), 'forget']);
 });
