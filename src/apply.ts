@@ -7,6 +7,7 @@ import { type Recorder, recordAll } from './effects/recorder.js';
 import { refusalError } from './effects/refusal.js';
 import { decodeReplies, type Reply } from './effects/replies.js';
 import { ClosedError, CodecError, InvalidOptionError } from './errors.js';
+import type { Fingerprint } from './fingerprint.js';
 import { waitMsOf } from './once.js';
 import type { CallSettings } from './options.js';
 import type { Applied } from './outcome.js';
@@ -31,7 +32,7 @@ const NO_REPLIES = Buffer.alloc(0);
 export interface ApplyCall {
   readonly key: string;
   readonly redisKey: string;
-  readonly fingerprint: Buffer;
+  readonly fingerprint: Fingerprint;
   /** Where its record is one of a set. */
   readonly mark: RecordMark | undefined;
   readonly settings: CallSettings;
@@ -114,7 +115,7 @@ function throwIfUnwanted(parts: Parts, { key, settings }: ApplyCall): void {
 async function ask(
   parts: Parts,
   call: ApplyCall,
-  token: Buffer,
+  token: string,
   recorder: Recorder,
   effects: ReturnType<typeof recordAll>,
 ): Promise<ScriptReply<'apply'>> {

@@ -14,7 +14,7 @@ import { fitnessOf, lossBetween } from './redis/server.js';
 const SHORTEST_TTL_MS = 60_000;
 
 /** @throws UnsafeServerError; InvalidOptionError of a set, or a server that cannot confirm; ExchangeError, `unknown` only where the claim may stand */
-export function claim(parts: Parts, call: Call, token: Buffer): Promise<ScriptReply<'claim'>> {
+export function claim(parts: Parts, call: Call, token: string): Promise<ScriptReply<'claim'>> {
   const ask = () => askToClaim(parts, call, token, call.settings.onInProgress === 'wait' && parts.hints.channel !== '');
   return isChecked(parts) && !call.mark && !parts.durability ? ask() : prepare(parts, call).then(ask);
 }
@@ -27,7 +27,7 @@ async function prepare(parts: Parts, { key, mark }: Pick<Call, 'key' | 'mark'>):
 }
 
 /** What the owner of a claim knows of its attempt, by the fields of an `owned` answer. */
-export function ownerTerms(call: Call, token: Buffer, { fields, sentAt }: ScriptReply<'claim'>): AttemptTerms {
+export function ownerTerms(call: Call, token: string, { fields, sentAt }: ScriptReply<'claim'>): AttemptTerms {
   const { key, redisKey, settings } = call;
   const { leaseMs, maxRunTimeMs } = settings;
   const [attempt, fence, born] = [Number(fields[0]), Number(fields[1]), Number(fields[2])];
@@ -39,7 +39,7 @@ export function ownerTerms(call: Call, token: Buffer, { fields, sentAt }: Script
  * A claim without an answer may stand, or may still come: it is asked for again until it answers, and given back, so
  * that every later copy is stale. Where the server refuses to claim, none stands.
  */
-export async function giveBack(parts: Parts, call: Call, token: Buffer): Promise<void> {
+export async function giveBack(parts: Parts, call: Call, token: string): Promise<void> {
   await untilAnswered(parts, monotonicMs() + call.settings.leaseMs, async () => {
     const reply = await askToClaim(parts, call, token, false);
     if (reply.status !== 'owned') return;
@@ -48,7 +48,7 @@ export async function giveBack(parts: Parts, call: Call, token: Buffer): Promise
   });
 }
 
-function askToClaim(parts: Parts, call: Call, token: Buffer, waits: boolean): Promise<ScriptReply<'claim'>> {
+function askToClaim(parts: Parts, call: Call, token: string, waits: boolean): Promise<ScriptReply<'claim'>> {
   const { fingerprint, settings } = call;
   const { leaseMs, retentionMs, maxAttempts } = settings;
   const args = {

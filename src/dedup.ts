@@ -283,7 +283,7 @@ export class Dedup<out C extends Codec = JsonCodec> {
    */
   async check(): Promise<ServerReport> {
     const { parts, prefix } = this.#view;
-    return checkStore(parts, `${prefix}::check:${newToken().toString('hex')}`);
+    return checkStore(parts, `${prefix}::check:${Buffer.from(newToken()).toString('hex')}`);
   }
 
   /**

@@ -15,7 +15,7 @@ import { onAbort } from './signals.js';
 import { outcomeUnknown } from './verdicts.js';
 
 /**
- * The bytes of the handler's result, once they are stored.
+ * The handler's result as it is stored, once it is.
  *
  * @param tell is given what the key stands at, where that is the same for all who ask
  * @throws the handler's own error, or why its result was not stored
@@ -25,7 +25,7 @@ export async function execute(
   call: Call,
   attempt: Attempt,
   tell: (answer: Answer) => void,
-): Promise<Buffer> {
+): Promise<string | Buffer> {
   const { key, redisKey, mark, settings } = call;
   const { signal } = settings;
   const unlisten = onAbort(signal, (reason) => attempt.interrupt(reason));
@@ -38,7 +38,7 @@ export async function execute(
     }
     for (let number = 0; ; number += 1) {
       const run = new HandlerRun(attempt, call, parts.recorder);
-      let result: Buffer;
+      let result: string | Buffer;
       let ran = false;
       try {
         let value: unknown = parts.callHandler(run, call.handler);
@@ -120,7 +120,7 @@ function release(
 }
 
 /** @throws CodecError, ResultTooLargeError */
-export function encodeResult(parts: Parts, { key, redisKey, settings }: Call, value: unknown): Buffer {
+export function encodeResult(parts: Parts, { key, redisKey, settings }: Call, value: unknown): string | Buffer {
   const { maxResultBytes } = parts.settings;
   let encoded: unknown;
   try {
@@ -131,21 +131,22 @@ export function encodeResult(parts: Parts, { key, redisKey, settings }: Call, va
   if (typeof encoded !== 'string' && !(encoded instanceof Uint8Array)) {
     throw new CodecError(`Expected the codec to encode to a string or a Buffer, got ${given(encoded)}`, { key });
   }
-  const result = Buffer.from(encoded as string);
-  if (result.length > maxResultBytes) {
+  const bytes = Buffer.byteLength(encoded);
+  if (bytes > maxResultBytes) {
     throw new ResultTooLargeError(
-      `Expected the result to be at most ${maxResultBytes} bytes (maxResultBytes), got ${result.length} bytes`,
+      `Expected the result to be at most ${maxResultBytes} bytes (maxResultBytes), got ${bytes} bytes`,
       { key },
     );
   }
-  return result;
+  // Bytes are copied: they are sent again, and given to others, when the codec may have changed its own.
+  return typeof encoded === 'string' ? encoded : Buffer.from(encoded);
 }
 
 /** @throws CodecError */
-export function decodeResult({ key, redisKey, settings }: Call, result: Buffer): unknown {
+export function decodeResult({ key, redisKey, settings }: Call, result: string | Buffer): unknown {
   try {
     // A copy: a codec may keep or change what it is given, and the bytes are shared.
-    return settings.codec.decode(Buffer.from(result), { redisKey });
+    return settings.codec.decode(Buffer.from(result as string), { redisKey });
   } catch (cause) {
     throw new CodecError('The codec cannot decode the stored result', { key, cause });
   }

@@ -7,16 +7,16 @@ import { given } from './given.js';
 // The package is CommonJS with ESM-style types: under nodenext its default export is typed as a namespace.
 const canonicalize = canonicalizeModule as unknown as (value: unknown) => string | undefined;
 
-/** No fingerprint: the record is not compared. */
-const NO_FINGERPRINT = Buffer.alloc(0);
+/** Empty where there is none: the record is not compared. */
+export type Fingerprint = Buffer | '';
 
 /**
  * 128 bits of the SHA-256 of the value's canonical JSON (RFC 8785): object key order does not matter, array order does.
  *
  * @throws InvalidOptionError for what JSON cannot tell apart (a Map, a Set) or cannot hold (a function, a cycle, NaN)
  */
-export function fingerprintOf(value: unknown, key: string): Buffer {
-  if (value === undefined) return NO_FINGERPRINT;
+export function fingerprintOf(value: unknown, key: string): Fingerprint {
+  if (value === undefined) return '';
   return createHash('sha256').update(canonicalJson(value, key)).digest().subarray(0, 16);
 }
 

@@ -14,7 +14,7 @@ import type { Scripts } from './redis/scripts.js';
 export interface LeaseTerms {
   readonly key: string;
   readonly redisKey: string;
-  readonly token: Buffer;
+  readonly token: string;
   /** 0 for an attempt without a claim: there is nothing to renew. */
   readonly fence: number;
   readonly leaseMs: number;

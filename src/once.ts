@@ -6,6 +6,7 @@ import type { RecordMark } from './effects/mark.js';
 import { ClosedError, CodecError, InvalidOptionError, type StoredFailure, StoredFailureError } from './errors.js';
 import { decodeResult, encodeResult, execute } from './execute.js';
 import { readFailure } from './failure.js';
+import type { Fingerprint } from './fingerprint.js';
 import type { Flight } from './flight.js';
 import type { CallSettings } from './options.js';
 import type { Handler, Outcome } from './outcome.js';
@@ -28,7 +29,7 @@ import { Wait } from './wait.js';
 export interface Call {
   readonly key: string;
   readonly redisKey: string;
-  readonly fingerprint: Buffer;
+  readonly fingerprint: Fingerprint;
   /** Where its record is one of a set. */
   readonly mark: RecordMark | undefined;
   readonly settings: CallSettings;
@@ -73,7 +74,7 @@ class Life {
     const { parts } = this;
     const { settings, redisKey, fingerprint } = this.call;
     // Callers with another fingerprint make a flight of their own: the record decides which of them is right.
-    const id = fingerprint.length === 0 ? redisKey : `${redisKey}\0${fingerprint.toString('latin1')}`;
+    const id = fingerprint === '' ? redisKey : `${redisKey}\0${fingerprint.toString('latin1')}`;
     let flight: Flight<Answer> | undefined;
     try {
       if (settings.onInProgress === 'wait') {
@@ -211,7 +212,7 @@ class Life {
     return attempt;
   }
 
-  #executed(attempt: Attempt, result: Buffer): Outcome<unknown> {
+  #executed(attempt: Attempt, result: string | Buffer): Outcome<unknown> {
     const { parts, call } = this;
     const waitedMs = this.#waitedMs;
     const number = attempt.terms.attempt;

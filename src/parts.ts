@@ -20,7 +20,7 @@ import type { History } from './redis/server.js';
 
 /** What a key is known to stand at, for all who ask with the same fingerprint. */
 export type Answer =
-  | { readonly status: 'completed'; readonly attempt: number; readonly result: Buffer }
+  | { readonly status: 'completed'; readonly attempt: number; readonly result: string | Buffer }
   | { readonly status: 'failed'; readonly attempt: number; readonly failure: Buffer }
   | { readonly status: 'exhausted'; readonly failures: number }
   | { readonly status: 'broken' }

@@ -64,7 +64,7 @@ export async function run<N extends Measured>(
 
 export const CHANNEL = 'once::hints';
 
-export function claimArgs(token: Buffer, changed: Partial<Args<'claim'>> = {}): Args<'claim'> {
+export function claimArgs(token: string, changed: Partial<Args<'claim'>> = {}): Args<'claim'> {
   return {
     token,
     fingerprint: '',
@@ -77,7 +77,7 @@ export function claimArgs(token: Buffer, changed: Partial<Args<'claim'>> = {}): 
   };
 }
 
-export function commitArgs(token: Buffer, fence: Buffer, born: Buffer, result: string): Args<'commit'> {
+export function commitArgs(token: string, fence: Buffer, born: Buffer, result: string): Args<'commit'> {
   return { token, fence, born, run: 0, retention_ms: 86_400_000, channel: CHANNEL, result };
 }
 
@@ -89,7 +89,7 @@ export async function story(redis: Redis, layout: Layout, key: string): Promise<
   const [a, b, c] = [newToken(), newToken(), newToken()];
   const fingerprint = newToken();
   const told: string[] = [];
-  const claim = async (token: Buffer, changed: Partial<Args<'claim'>> = {}) => {
+  const claim = async (token: string, changed: Partial<Args<'claim'>> = {}) => {
     const args = claimArgs(token, { fingerprint, ...changed });
     const [answer = []] = await run<'claim'>(redis, layout.claim, [{ key, args }]);
     const [status, ...fields] = answer;
@@ -100,7 +100,7 @@ export async function story(redis: Redis, layout: Layout, key: string): Promise<
     );
     return fields as [Buffer, Buffer, Buffer];
   };
-  const commit = async (token: Buffer, fence: Buffer, born: Buffer) => {
+  const commit = async (token: string, fence: Buffer, born: Buffer) => {
     const args = commitArgs(token, fence, born, 'result');
     const [answer = []] = await run<'commit'>(redis, layout.commit, [{ key, args }]);
     told.push(`commit ${answer.join(' ')}`);

@@ -74,7 +74,7 @@ function scripts(layout: Layout, list: number): Contestant {
     name: layout.name,
     list,
     async round(keys) {
-      const lists: { key: string; token: Buffer }[][] = [];
+      const lists: { key: string; token: string }[][] = [];
       for (let at = 0; at < keys.length; at += list)
         lists.push(keys.slice(at, at + list).map((key) => ({ key, token: newToken() })));
       const owned: Buffer[][][] = [];

@@ -127,7 +127,7 @@ export class Exchange<Request> {
 function digestOf(content: unknown, key: string): string | typeof TOO_LARGE | typeof INCOMPARABLE {
   if (content === TOO_LARGE) return TOO_LARGE;
   try {
-    return fingerprintOf(content, key).toString('hex');
+    return Buffer.from(fingerprintOf(content, key)).toString('hex');
   } catch {
     return INCOMPARABLE;
   }

@@ -52,6 +52,7 @@ const LONGEST_LIST = 128;
 const LARGEST_LIST_BYTES = 256 * 1024;
 /** A queue that is no longer leaves as a whole: halves of it would cost more than they win. */
 const LONGEST_WHOLE = 8;
+const LONGEST_GUESSED = 1024;
 const PAUSE_MS = 20;
 
 export class Scripts {
@@ -279,7 +280,7 @@ function listsBySlot(calls: readonly Waiting[], keyPrefix: string): Waiting[][] 
   return [...slots.values()].flatMap(listsOf);
 }
 
-/** What a call brings to its list, nearly. */
+/** What a call brings to its list, nearly: short texts are taken for ASCII. */
 function bytesOf({ redisKey, args, effects }: Waiting): number {
   let bytes = 8 + redisKey.length;
   for (const name in args) bytes += sizeOf(args[name] as string | number | Buffer);
@@ -289,5 +290,6 @@ function bytesOf({ redisKey, args, effects }: Waiting): number {
 }
 
 function sizeOf(value: string | number | Buffer): number {
-  return typeof value === 'number' ? 8 : 8 + value.length;
+  if (typeof value === 'number') return 8;
+  return 8 + (value.length > LONGEST_GUESSED ? Buffer.byteLength(value) : value.length);
 }

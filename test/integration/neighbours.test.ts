@@ -54,7 +54,7 @@ test('a commit that breaks off in a list breaks no other', async () => {
   const tokens = keys.map(newToken);
   const claims = await scripts.callMany(
     'claim',
-    keys.map((redisKey, at) => ({ redisKey, args: { ...terms, token: tokens[at] as Buffer, fingerprint: '' } })),
+    keys.map((redisKey, at) => ({ redisKey, args: { ...terms, token: tokens[at] as string, fingerprint: '' } })),
   );
   await redis.rpush(`${data}-list`, 'no number');
   const replies = await scripts.callMany(
@@ -69,7 +69,7 @@ test('a commit that breaks off in a list breaks no other', async () => {
       });
       // Told to be of no type, its second write is not checked.
       const words = effects.words.map((word) => (at === 2 && word === 'string' ? 'none' : word));
-      const args = { token: tokens[at] as Buffer, fence, born, run: 0, retention_ms: 60_000, channel: '', result: '' };
+      const args = { token: tokens[at] as string, fence, born, run: 0, retention_ms: 60_000, channel: '', result: '' };
       return { redisKey, args, effects: { ...NO_EFFECTS, ...effects, words } };
     }),
   );

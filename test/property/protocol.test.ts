@@ -48,7 +48,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 
 /** What a caller knows of its attempt: an answer that is lost tells it nothing. */
 interface Attempt {
-  readonly token: Buffer;
+  readonly token: string;
   fence?: number;
   born?: number;
   /** It has sent a commit or settlement: it takes no new result back. */
@@ -166,9 +166,9 @@ async function play(steps: readonly Step[]): Promise<void> {
     const after = await dumps();
     expect(after[1 - index]).toBe(before[1 - index]); // G9
     if (name === 'claim') {
-      const { token } = message.args as { token: Buffer };
+      const { token } = message.args as { token: string };
       const [, fence, , from] = reply.fields.map(String);
-      if (reply.status === 'owned') checker.claimed(token.toString('hex'), String(fence), String(from));
+      if (reply.status === 'owned') checker.claimed(hexOf(token), String(fence), String(from));
     } else if (id !== checker.owner) {
       expect(after[index]).toBe(before[index]); // G3: what is not the owner's changes nothing
     }
@@ -229,7 +229,7 @@ async function play(steps: readonly Step[]): Promise<void> {
     }
     if (attempt?.fence === undefined || attempt.born === undefined) continue;
     const { token, fence, born } = attempt;
-    const id = `${token.toString('hex')} ${fence}`;
+    const id = `${hexOf(token)} ${fence}`;
     const own = { token, fence, born };
     let message: Message;
     if (one.do === 'renew') {
@@ -264,3 +264,7 @@ test('no history breaks G1 to G5 or G9', async () => {
     ...(process.env.TEST_SEED ? { seed: Number(process.env.TEST_SEED) } : {}),
   });
 }, 120_000);
+
+function hexOf(token: string): string {
+  return Buffer.from(token).toString('hex');
+}

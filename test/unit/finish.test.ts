@@ -23,7 +23,7 @@ const refused = (code: string) => new ExchangeError('refused', code, `Redis answ
 const unanswered = () => new ExchangeError('unknown', null, 'Redis did not answer in time');
 const unsent = () => new ExchangeError('unsent', null, 'Redis was not reached');
 
-const TERMS = { key: 'k', redisKey: 'r:k', token: Buffer.from('t'), fence: 7, born: 5, attempt: 1, ttlMs: 60_000 };
+const TERMS = { key: 'k', redisKey: 'r:k', token: 't', fence: 7, born: 5, attempt: 1, ttlMs: 60_000 };
 const REDIS_TIMEOUT_MS = 1_000;
 
 /** Scripts that answer as the test says. */

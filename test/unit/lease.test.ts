@@ -41,7 +41,7 @@ function stage() {
   );
   const lease = (terms: Partial<LeaseTerms> = {}) => {
     const key = terms.key ?? 'k';
-    const all = { key, redisKey: `r:${key}`, token: Buffer.from(key), fence: 7, leaseMs: 3_000, ttlMs: 60_000 };
+    const all = { key, redisKey: `r:${key}`, token: key, fence: 7, leaseMs: 3_000, ttlMs: 60_000 };
     const made = new Lease(
       { ...all, maxRunTimeMs: 3_600_000, claimedAt: performance.now(), ...terms },
       {
