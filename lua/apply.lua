@@ -3,8 +3,8 @@ apply: seen-check, checks, writes and record of a call whose writes are known up
 
 List     one entry a key; entries are independent
 KEYS[i]  record, then the keys of its effects
-ARGV     per entry: token (16 bytes), fingerprint (16 bytes, or empty), ttl_ms (integer > 0), retention_ms (integer > 0),
-         max_attempts (integer, 0 without a limit), then the effects (see lib/effects.lua)
+ARGV     per list: ttl_ms (integer > 0), retention_ms (integer > 0), max_attempts (integer, 0 without a limit)
+         per entry: token (16 bytes), fingerprint (16 bytes, or empty), then the effects (see lib/effects.lua)
 
 Returns  per entry: "applied", attempt, replies | "completed", attempt, replies | "seen" (its mark stands)
          | "conflict", number of the effect | "rejected", number of the effect, reason
@@ -15,7 +15,9 @@ Resend   safe: a second copy finds its own token on the completed record and ans
          a conflict or a rejection left, and answers stale
 ]]
 
-local function apply(record_key, effects, token, fingerprint, ttl_ms, retention_ms, max_attempts)
+local ttl_ms, retention_ms, max_attempts = per_list(3)
+
+local function apply(record_key, effects, token, fingerprint)
   local raw, state, shape, rest_at = read(record_key)
   local fence = now_us()
   local attempt, born, failures, given_up = 1, fence, 0, ""
@@ -81,11 +83,12 @@ local function apply(record_key, effects, token, fingerprint, ttl_ms, retention_
     put(RELEASED, struct.pack(">I4", failures + 1), given_up, "PX", ttl_ms)
     return { "rejected", rejected, reason }
   end
+  local kept_ms = retention_ms
   if list.mark then
-    replies, retention_ms = "", ARGV[list.mark.first + 3]
+    replies, kept_ms = "", ARGV[list.mark.first + 3]
   end
-  put(COMPLETED, "", replies, "PX", retention_ms)
+  put(COMPLETED, "", replies, "PX", kept_ms)
   return { "applied", attempt, replies }
 end
 
-return each_entry_with_effects(apply, 5)
+return each_entry_with_effects(apply, 2)

@@ -3,8 +3,9 @@ claim: take a key for an attempt, or say how it stands.
 
 List     one entry a key; entries are independent
 KEYS[i]  record, then the keys of its mark
-ARGV     per entry: token (16 bytes), fingerprint (16 bytes, or empty), lease_ms (integer > 0), ttl_ms (integer > 0),
-         retention_ms (integer > 0), max_attempts (integer, 0 without a limit), waits ("1": leave a mark that somebody waits),
+ARGV     per list: lease_ms (integer > 0), ttl_ms (integer > 0), retention_ms (integer > 0),
+         max_attempts (integer, 0 without a limit), waits ("1": leave a mark that somebody waits)
+         per entry: token (16 bytes), fingerprint (16 bytes, or empty),
          then the effects (a MARK where the record is one of a set, see lib/effects.lua; else none)
 
 Returns  per entry: "owned", attempt, fence, born, from ("nothing" | "released" | "lapsed" | "resend")
@@ -14,7 +15,9 @@ Writes   SET first: memory refuses new work
 Resend   safe: the owner's token answers owned with the same fence and attempt, a given-up one stale
 ]]
 
-local function take(record_key, shape, token, attempt, fence, born, failures, fingerprint, given_up, lease_ms, ttl_ms)
+local lease_ms, ttl_ms, retention_ms, max_attempts, waits = per_list(5)
+
+local function take(record_key, shape, token, attempt, fence, born, failures, fingerprint, given_up)
   local half, other_half = string.sub(token, 1, HALF), string.sub(token, HALF + 1)
   local own = struct.pack(">c8I6I4I2I4", other_half, now_ms() + lease_ms, lease_ms, 0, failures)
   local bytes = pack(IN_PROGRESS, shape, attempt, fence, half, own, born, fingerprint, given_up)
@@ -25,14 +28,14 @@ local function owned(attempt, fence, born, from)
   return { "owned", attempt, fence, born, from }
 end
 
-local function claim(record_key, effects, token, fingerprint, lease_ms, ttl_ms, retention_ms, max_attempts, waits)
+local function claim(record_key, effects, token, fingerprint)
   local raw, state, shape, rest_at = read(record_key)
   if not raw then
     if has_mark(effects) then
       return { "seen" }
     end
     local fence = now_us()
-    take(record_key, 0, token, 1, fence, fence, 0, fingerprint, "", lease_ms, ttl_ms)
+    take(record_key, 0, token, 1, fence, fence, 0, fingerprint, "")
     return owned(1, fence, fence, "nothing")
   end
   if not state then
@@ -83,8 +86,8 @@ local function claim(record_key, effects, token, fingerprint, lease_ms, ttl_ms, 
   local attempt = attempt_of(raw) + 1
   local fence = math.max(fence_of(raw) + 1, now_us())
   local kept = has(shape, HAS_FINGERPRINT) and fingerprint_of(raw, shape, rest_at) or fingerprint
-  take(record_key, shape, token, attempt, fence, born, failures, kept, given_up_by(raw, rest_at), lease_ms, ttl_ms)
+  take(record_key, shape, token, attempt, fence, born, failures, kept, given_up_by(raw, rest_at))
   return owned(attempt, fence, born, from)
 end
 
-return each_entry_with_effects(claim, 7)
+return each_entry_with_effects(claim, 2)

@@ -3,9 +3,9 @@ commit: apply an attempt's writes and complete its record, or neither; only wher
 
 List     one entry a key; entries are independent
 KEYS[i]  record, then the keys of its effects
-ARGV     per entry: token (16 bytes), fence (integer), born (integer), run (integer, from 0: how many runs of the handler
-         met a conflict before), retention_ms (integer > 0), channel (for hints, or empty), result (bytes), then the
-         effects (see lib/effects.lua)
+ARGV     per list: run (integer, from 0: how many runs of the handler met a conflict before), retention_ms (integer > 0),
+         channel (for hints, or empty)
+         per entry: token (16 bytes), fence (integer), born (integer), result (bytes), then the effects (see lib/effects.lua)
 
 Returns  per entry: "done" | "conflict", number of the effect | "rejected", number of the effect, reason
          | "broken" | "gone" | "lost"
@@ -14,7 +14,9 @@ Resend   safe: a second copy finds its own token on the completed record and ans
          a conflict meets it again, whatever the data are by then
 ]]
 
-local function commit(record_key, effects, token, fence, born, run, retention_ms, channel, result)
+local run, retention_ms, channel = per_list(3)
+
+local function commit(record_key, effects, token, fence, born, result)
   local raw, state, shape, rest_at = read(record_key)
   if not state then
     return { "gone" }
@@ -71,4 +73,4 @@ local function commit(record_key, effects, token, fence, born, run, retention_ms
   return { "done" }
 end
 
-return each_entry_with_effects(commit, 7)
+return each_entry_with_effects(commit, 4)

@@ -3,14 +3,17 @@ renew: extend the leases of running attempts.
 
 List     one entry a key; entries are independent
 KEYS[i]  record
-ARGV     per entry: token (16 bytes), fence (integer), lease_ms (integer > 0), ttl_ms (integer > 0)
+ARGV     per list: lease_ms (integer > 0), ttl_ms (integer > 0)
+         per entry: token (16 bytes), fence (integer)
 
 Returns  per entry: "renewed" | "lost" | "broken"
 Writes   PEXPIRE first: memory never refuses a renewal
 Resend   safe: a second copy renews again; a lease that ran out and that nobody took is held again
 ]]
 
-local function renew(record_key, token, fence, lease_ms, ttl_ms)
+local lease_ms, ttl_ms = per_list(2)
+
+local function renew(record_key, token, fence)
   local raw, state = read(record_key)
   if state == BROKEN then
     return { "broken" }
@@ -23,4 +26,4 @@ local function renew(record_key, token, fence, lease_ms, ttl_ms)
   return { "renewed" }
 end
 
-return each_entry(renew, 4)
+return each_entry(renew, 2)

@@ -3,16 +3,18 @@ settle: end an attempt that will not commit, released for the next or failed for
 
 List     one entry a key; entries are independent
 KEYS[i]  record
-ARGV     per entry: token (16 bytes), fence (integer), born (integer), as ("released" | "failed"),
-         ended ("failed": counts towards max_attempts; "interrupted": does not; "unstarted": no handler began, the
-         attempt number is given back), ttl_ms (integer > 0), channel (for hints, or empty), failure (bytes, or empty)
+ARGV     per list: as ("released" | "failed"), ended ("failed": counts towards max_attempts; "interrupted": does not;
+         "unstarted": no handler began, the attempt number is given back), ttl_ms (integer > 0), channel (for hints, or empty)
+         per entry: token (16 bytes), fence (integer), born (integer), failure (bytes, or empty)
 
 Returns  per entry: "done", attempt, result | "released" | "failed" | "broken" | "gone" | "lost"
 Writes   what memory refuses is written again after PEXPIRE, which it never refuses: the end of an attempt lands
 Resend   safe: a second copy finds its own token on the settled record and answers as the first
 ]]
 
-local function settle(record_key, token, fence, born, as, ended, ttl_ms, channel, failure)
+local as, ended, ttl_ms, channel = per_list(4)
+
+local function settle(record_key, token, fence, born, failure)
   local raw, state, shape, rest_at = read(record_key)
   if not state then
     return { "gone" }
@@ -58,4 +60,4 @@ local function settle(record_key, token, fence, born, as, ended, ttl_ms, channel
   return { "released" }
 end
 
-return each_entry(settle, 8)
+return each_entry(settle, 4)

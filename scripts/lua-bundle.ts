@@ -13,8 +13,10 @@ export interface Script {
   name: string;
   sha1: string;
   source: string;
-  /** The arguments of one entry, in order. */
-  args: string[];
+  /** The arguments that stand once in front of the entries, in order. */
+  perList: string[];
+  /** Those of one entry. */
+  perEntry: string[];
   /** Does an entry bring effects, or the like: further keys of its own, and words after its arguments? */
   effects: boolean;
   /** The status words that an entry can answer. */
@@ -55,8 +57,8 @@ export function bundleLua(folder: string, checks = true): Script[] {
 /** The module that holds the scripts at run time. */
 export function renderScripts(scripts: Script[]): string {
   const lines = scripts.map(
-    ({ name, sha1, source, args, effects }) =>
-      `  ${name}: { name: '${name}', sha1: '${sha1}', args: ${JSON.stringify(args)}, effects: ${effects}, source: ${JSON.stringify(source)} },`,
+    ({ name, sha1, source, perList, perEntry, effects }) =>
+      `  ${name}: { name: '${name}', sha1: '${sha1}', perList: ${JSON.stringify(perList)}, perEntry: ${JSON.stringify(perEntry)}, effects: ${effects}, source: ${JSON.stringify(source)} },`,
   );
   const statuses = scripts.map(
     ({ name, statuses: words }) => `  ${name}: ${words.map((word) => `'${word}'`).join(' | ') || 'never'};`,
@@ -113,12 +115,21 @@ function bundle(path: string, source: string, library: Map<string, Definition>, 
   };
   bring(path, freeNames(path, body));
 
-  const { args, effects } = checkEntry(path, name, chunk, header);
+  const perList = checkList(path, chunk, header);
+  const { perEntry, effects } = checkEntry(path, name, chunk, header);
   const statements = [...parts, ...chunk.body.map((statement) => ({ file: path, statement }))];
   const statuses = checks ? checkStatuses(path, statements, header[4] as string) : [];
   for (const { file, statement } of statements) checkCommands(file, statement);
   const text = `${[`-- redis-once ${name}`, ...nested(parts, freeNames(path, body)), body].join('\n')}\n`;
-  return { name, sha1: createHash('sha1').update(text).digest('hex'), source: text, args, effects, statuses };
+  return {
+    name,
+    sha1: createHash('sha1').update(text).digest('hex'),
+    source: text,
+    perList,
+    perEntry,
+    effects,
+    statuses,
+  };
 }
 
 /**
@@ -151,16 +162,42 @@ function nested(parts: readonly Definition[], roots: readonly string[]): string[
     });
 }
 
+/** The names that the header's ARGV has behind `per list:` or `per entry:`. */
+function namesIn(header: RegExpExecArray, part: 'list' | 'entry'): string[] {
+  const text = new RegExp(`per ${part}:([\\s\\S]*?)(?:per entry:|$)`).exec(header[3] as string)?.[1] ?? '';
+  return text
+    .replace(/\([^)]*\)/g, '')
+    .split(',')
+    .map((word) => word.trim().replace(/\s+/g, ' '))
+    .filter((word) => word !== '' && word !== 'nothing');
+}
+
+/** Arguments that stand once a list are taken by one statement: `local a, b = per_list(2)`. */
+function checkList(path: string, chunk: luaparse.Chunk, header: RegExpExecArray): string[] {
+  const documented = namesIn(header, 'list');
+  let taken: string[] = [];
+  for (const statement of chunk.body) {
+    const call = statement.type === 'LocalStatement' ? statement.init[0] : undefined;
+    if (call?.type !== 'CallExpression' || (call.base as luaparse.Identifier).name !== 'per_list') continue;
+    taken = localNames(path, statement);
+    if ((call.arguments[0] as luaparse.NumericLiteral).value !== taken.length)
+      fail(path, 'per_list is told a wrong number of arguments');
+  }
+  if (taken.join() !== documented.join())
+    fail(path, `ARGV names ${documented.join()} per list, the script takes ${taken.join()}`);
+  return taken;
+}
+
 /**
  * The script's last line hands one function to the walk over the list; its parameters are the key, the effects (or other
- * words of no fixed number) where an entry brings some, and the header's ARGV.
+ * words of no fixed number) where an entry brings some, and what the header's ARGV has per entry.
  */
 function checkEntry(
   path: string,
   name: string,
   chunk: luaparse.Chunk,
   header: RegExpExecArray,
-): { args: string[]; effects: boolean } {
+): { perEntry: string[]; effects: boolean } {
   if (header[1] !== name) fail(path, `the header names \`${header[1]}\``);
   const last = chunk.body.at(-1);
   const call = last?.type === 'ReturnStatement' ? last.arguments[0] : undefined;
@@ -176,22 +213,17 @@ function checkEntry(
       (statement.identifier as luaparse.Identifier).name === (entry as luaparse.Identifier).name,
   );
   const parameters = (declared?.parameters ?? []).map((parameter) => (parameter as luaparse.Identifier).name);
-  const documented = (header[3] as string)
-    .replace(/^per entry:/, '')
-    .replace(/\([^)]*\)/g, '')
-    .split(',')
-    .map((word) => word.trim().replace(/\s+/g, ' '))
-    .filter((word) => word !== '' && word !== 'nothing');
+  const documented = namesIn(header, 'entry');
   if (parameters[0] !== `${header[2]}_key`) fail(path, `the first parameter is not \`${header[2]}_key\``);
-  if (effects && documented.pop() !== `then the ${parameters[1]}`) {
+  if (effects && documented.pop()?.replace(/^then /, '') !== `the ${parameters[1]}`) {
     fail(path, 'the effects are not the second parameter and the last words of ARGV');
   }
-  const args = parameters.slice(effects ? 2 : 1);
-  if (args.join() !== documented.join())
-    fail(path, `ARGV names ${documented.join()}, the function takes ${args.join()}`);
-  if ((width as luaparse.NumericLiteral).value !== args.length)
+  const perEntry = parameters.slice(effects ? 2 : 1);
+  if (perEntry.join() !== documented.join())
+    fail(path, `ARGV names ${documented.join()} per entry, the function takes ${perEntry.join()}`);
+  if ((width as luaparse.NumericLiteral).value !== perEntry.length)
     fail(path, `${walkName} is told a wrong number of arguments`);
-  return { args, effects };
+  return { perEntry, effects };
 }
 
 /** The words that an entry answers: tables that begin with a literal, also those of a library function. */

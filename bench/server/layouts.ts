@@ -15,7 +15,8 @@ type Args<N extends Measured> = ScriptArgs<N>;
 interface ScriptText {
   readonly sha1: string;
   readonly source: string;
-  readonly args: readonly string[];
+  readonly perList: readonly string[];
+  readonly perEntry: readonly string[];
   readonly effects: boolean;
 }
 
@@ -47,17 +48,17 @@ export async function load(redis: Redis, { claim, commit }: Layout): Promise<voi
   for (const { source } of [claim, commit]) await redis.call('SCRIPT', ['LOAD', source]);
 }
 
-/** One EVALSHA over a list of keys. The entries' answers, a status word first. */
+/** One EVALSHA over a list of keys, whose calls have the same settings. The entries' answers, a status word first. */
 export async function run<N extends Measured>(
   redis: Redis,
-  { sha1, args: names, effects }: ScriptText,
+  { sha1, perList, perEntry, effects }: ScriptText,
   entries: readonly { key: string; args: Args<N> }[],
 ): Promise<Buffer[][]> {
-  const args = entries.flatMap(({ args: given }) => {
-    const own = names.map((name) => given[name as keyof Args<N>]);
-    // Neither keys nor words of effects.
-    return effects ? [...own, '', 0] : own;
-  });
+  const given = (names: readonly string[], args: Args<N> | undefined) =>
+    names.map((name) => args?.[name as keyof Args<N>] as string | number | Buffer);
+  // No words of effects.
+  const own = entries.flatMap(({ args }) => [...given(perEntry, args), ...(effects ? [0] : [])]);
+  const args = [...given(perList, entries[0]?.args), ...own];
   const keys = entries.map(({ key }) => key);
   return (await redis.callBuffer('evalsha', [sha1, keys.length, ...keys, ...args])) as Buffer[][];
 }

@@ -57,7 +57,7 @@ async function addOverTime(redis: Redis, prefix: string): Promise<void> {
     }
     for (const { keys, digests } of shards.values()) {
       const plan = '1'.repeat(keys.length - 1);
-      await redis.eval(source, keys.length, ...keys, 'add', layout.bucketMs, plan, digests.length, ...digests);
+      await redis.eval(source, keys.length, ...keys, 'add', layout.bucketMs, digests.length, plan, ...digests);
     }
     await redis.script('FLUSH');
     first += IDS * share;

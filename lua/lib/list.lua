@@ -36,28 +36,38 @@ local function keep(index, ran, reply)
   replies[index] = (index == 1 or reply_bytes <= LARGEST_REPLY_BYTES) and reply or { "large" }
 end
 
+-- Where the arguments of the first entry begin.
+local entries_at = 1
+
+-- The arguments that stand once in front of the entries and hold for each: settings, which nearly all calls share.
+local function per_list(count)
+  entries_at = count + 1
+  return unpack(ARGV, 1, count)
+end
+
 local function each_entry(entry, width)
   for index = 1, #KEYS do
     if reply_bytes > LARGEST_REPLY_BYTES then
       replies[index] = { "large" }
     else
-      local first = (index - 1) * width + 1
+      local first = (index - 1) * width + entries_at
       keep(index, pcall(entry, KEYS[index], unpack(ARGV, first, first + width - 1)))
     end
   end
   return replies
 end
 
--- Entries that may bring effects: after its arguments an entry has its plan, one letter for each further key of its own,
--- and how many words of effects follow. One that brings none is given nil for them.
+-- Entries that may bring effects: after its arguments an entry says how many words of effects it has. Where it has some,
+-- its plan comes next, one letter for each further key of its own, and then the words; one that has none is given nil.
 local function each_entry_with_effects(entry, width)
-  local key, first = 1, 1
+  local key, first = 1, entries_at
   while key <= #KEYS do
     local last = first + width - 1
-    local plan, words = ARGV[last + 1], ARGV[last + 2]
-    local effects
+    local words, next_key, effects = ARGV[last + 1], key + 1, nil
     if words ~= "0" then
+      local plan = ARGV[last + 2]
       effects = { key = key, plan = plan, first = last + 3, last = last + 2 + words }
+      next_key = next_key + #plan
     end
     local index = #replies + 1
     if reply_bytes > LARGEST_REPLY_BYTES then
@@ -66,8 +76,8 @@ local function each_entry_with_effects(entry, width)
       -- The effects go first: `unpack` gives all its values only in the last place.
       keep(index, pcall(entry, KEYS[key], effects, unpack(ARGV, first, last)))
     end
-    key = key + 1 + #plan
-    first = last + 3 + words
+    key = next_key
+    first = effects and effects.last + 1 or last + 2
   end
   return replies
 end

@@ -1,11 +1,15 @@
 /** One typed call a script: named arguments in, a status and its fields out. Calls of one tick share an exchange. */
 import calculateSlot from 'cluster-key-slot';
 import { monotonicMs } from '../clock.js';
-import { type Connection, ExchangeError, type ScriptAnswer } from './connection.js';
+import { type Connection, ExchangeError, type ScriptAnswer, type ScriptText } from './connection.js';
 import { SCRIPTS, type Statuses } from './scripts.generated.js';
 
 export type ScriptName = keyof typeof SCRIPTS;
-export type ScriptArgs<N extends ScriptName> = Record<(typeof SCRIPTS)[N]['args'][number], string | number | Buffer>;
+type Script<N extends ScriptName> = (typeof SCRIPTS)[N];
+type Argument = string | number | Buffer;
+/** What a script is told per list is the caller's settings: calls with the same share a list. */
+export type ScriptArgs<N extends ScriptName> = Record<Script<N>['perList'][number], string | number> &
+  Record<Script<N>['perEntry'][number], Argument>;
 
 /** Keys and words of an entry's own, for a script that takes effects; lua/lib/effects.lua reads them. */
 export interface EffectList {
@@ -41,7 +45,7 @@ type Answer<N extends ScriptName> = ScriptReply<N> | ExchangeError;
 /** A call that waits to be sent, or for its answer. */
 interface Waiting {
   readonly redisKey: string;
-  readonly args: Readonly<Record<string, string | number | Buffer>>;
+  readonly args: Readonly<Record<string, Argument>>;
   readonly effects: EffectList;
   readonly deadline: number;
   answer(answer: Answer<ScriptName>): void;
@@ -148,7 +152,7 @@ export class Scripts {
 
   /**
    * Nothing is in flight: the server would be idle while this process writes all calls, and this process while the server
-   * runs them. So half of a long queue leaves now, the rest at the end of this turn (docs/adr/0009).
+   * runs them. So half of a long queue, or a list of it, leaves now, the rest at the end of this turn (docs/adr/0009).
    */
   #flushToIdle(): void {
     const [[name, queue], others] = this.#queues as unknown as [[ScriptName, Waiting[]], unknown];
@@ -156,7 +160,7 @@ export class Scripts {
     // and in Cluster a turn is one write a server.
     const whole = others || !this.#answered.has(name) || this.connection.isCluster;
     if (!whole && queue.length > LONGEST_WHOLE && !queue.some(({ effects }) => effects.alone)) {
-      const half = queue.splice(0, Math.ceil(queue.length / 2));
+      const half = queue.splice(0, Math.min(Math.ceil(queue.length / 2), LONGEST_LIST));
       setImmediate(() => this.#flush());
       this.connection.together(() => this.#sendAll(name, half));
     } else this.#flush();
@@ -171,25 +175,27 @@ export class Scripts {
   }
 
   #sendAll(name: ScriptName, calls: readonly Waiting[]): void {
-    for (const list of this.connection.isCluster ? listsBySlot(calls, this.connection.keyPrefix) : listsOf(calls)) {
-      void this.#send(name, list);
-    }
+    const { isCluster, keyPrefix } = this.connection;
+    const lists = isCluster ? listsBySlot(SCRIPTS[name], calls, keyPrefix) : listsOf(SCRIPTS[name], calls);
+    for (const list of lists) void this.#send(name, list);
   }
 
   /** Each call gets its answer, or why there is none. */
   async #send(name: ScriptName, list: readonly Waiting[]): Promise<void> {
     const script = SCRIPTS[name];
     const keys: (string | Buffer)[] = [];
-    const args: (string | number | Buffer)[] = [];
+    const args: Argument[] = script.perList.map((arg) => list[0]?.args[arg] as Argument);
     let deadline = Number.POSITIVE_INFINITY;
     for (const call of list) {
       keys.push(call.redisKey);
-      for (const arg of script.args) args.push(call.args[arg] as string | number | Buffer);
+      for (const arg of script.perEntry) args.push(call.args[arg] as Argument);
       // The nearest deadline holds for all: a call that has longer asks again.
       deadline = Math.min(deadline, call.deadline);
       if (!script.effects) continue;
       const { keys: own, plan, words } = call.effects;
-      args.push(plan, words.length);
+      args.push(words.length);
+      if (words.length === 0) continue;
+      args.push(plan);
       for (const key of own) keys.push(key);
       for (const word of words) args.push(word);
     }
@@ -245,31 +251,53 @@ function unsteady<N extends ScriptName>(reply: Answer<N>, sentAt: number): Answe
   return reply instanceof ExchangeError ? reply.as('unknown', sentAt) : { ...reply, steady: false, sentAt };
 }
 
-/** The calls in their order, cut into lists; behind them those that may be slow, each alone, so that the others wait for none. */
-function listsOf(calls: readonly Waiting[]): Waiting[][] {
+/**
+ * The calls of the same settings in their order, cut into lists; behind them those that may be slow, each alone, so that
+ * the others wait for none.
+ */
+function listsOf(script: ScriptText, calls: readonly Waiting[]): Waiting[][] {
   const lists: Waiting[][] = [];
   const slow: Waiting[][] = [];
-  let list: Waiting[] = [];
-  let bytes = 0;
-  for (const call of calls) {
-    if (call.effects.alone) {
-      slow.push([call]);
-      continue;
+  for (const group of groupsOf(script.perList, calls)) {
+    let list: Waiting[] = [];
+    let bytes = 0;
+    for (const call of group) {
+      if (call.effects.alone) {
+        slow.push([call]);
+        continue;
+      }
+      const size = bytesOf(script, call);
+      if (list.length === 0 || list.length === LONGEST_LIST || bytes + size > LARGEST_LIST_BYTES) {
+        list = [];
+        lists.push(list);
+        bytes = 0;
+      }
+      list.push(call);
+      bytes += size;
     }
-    const size = bytesOf(call);
-    if (lists.length === 0 || list.length === LONGEST_LIST || bytes + size > LARGEST_LIST_BYTES) {
-      list = [];
-      lists.push(list);
-      bytes = 0;
-    }
-    list.push(call);
-    bytes += size;
   }
   return [...lists, ...slow];
 }
 
+/** The calls by their settings. */
+function groupsOf(settings: readonly string[], calls: readonly Waiting[]): Iterable<Waiting[]> {
+  const groups = new Map<string, Waiting[]>();
+  let group: Waiting[] | undefined;
+  for (const call of calls) {
+    const other = group?.[0]?.args;
+    // Nearly always all are alike: then no text is made of each to find its group by.
+    if (!(group && settings.every((name) => other?.[name] === call.args[name]))) {
+      const told = settings.map((name) => call.args[name]).join('\n');
+      group = groups.get(told) ?? [];
+      groups.set(told, group);
+    }
+    group.push(call);
+  }
+  return groups.values();
+}
+
 /** In Cluster a list may hold one slot only. */
-function listsBySlot(calls: readonly Waiting[], keyPrefix: string): Waiting[][] {
+function listsBySlot(script: ScriptText, calls: readonly Waiting[], keyPrefix: string): Waiting[][] {
   const slots = new Map<number, Waiting[]>();
   for (const call of calls) {
     const slot = calculateSlot(keyPrefix + call.redisKey);
@@ -277,19 +305,19 @@ function listsBySlot(calls: readonly Waiting[], keyPrefix: string): Waiting[][] 
     if (inSlot) inSlot.push(call);
     else slots.set(slot, [call]);
   }
-  return [...slots.values()].flatMap(listsOf);
+  return [...slots.values()].flatMap((inSlot) => listsOf(script, inSlot));
 }
 
 /** What a call brings to its list, nearly: short texts are taken for ASCII. */
-function bytesOf({ redisKey, args, effects }: Waiting): number {
+function bytesOf({ perEntry }: ScriptText, { redisKey, args, effects }: Waiting): number {
   let bytes = 8 + redisKey.length;
-  for (const name in args) bytes += sizeOf(args[name] as string | number | Buffer);
+  for (const name of perEntry) bytes += sizeOf(args[name] as Argument);
   for (const key of effects.keys) bytes += sizeOf(key);
   for (const word of effects.words) bytes += sizeOf(word);
   return bytes;
 }
 
-function sizeOf(value: string | number | Buffer): number {
+function sizeOf(value: Argument): number {
   if (typeof value === 'number') return 8;
   return 8 + (value.length > LONGEST_GUESSED ? Buffer.byteLength(value) : value.length);
 }

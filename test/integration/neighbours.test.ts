@@ -146,7 +146,7 @@ test('where nothing is in flight a long list leaves in two halves, each call in 
     [20, [20]],
     [8, [8]],
     [9, [5, 4]],
-    [500, [128, 122, 128, 122]],
+    [400, [128, 128, 128, 16]],
   ] as const) {
     order.length = sizes.length = 0;
     await inspectAll(count);

@@ -32,7 +32,7 @@ class World {
     const time = `{ ${Math.floor(nowMs / 1_000)}, ${(nowMs % 1_000) * 1_000} }`;
     const source = SCRIPTS.seen.source.replace('redis.call("TIME")', time);
     expect(source).not.toBe(SCRIPTS.seen.source);
-    const args = [task, bucketMs, '1'.repeat(keys.length - 1), 1, digest];
+    const args = [task, bucketMs, 1, '1'.repeat(keys.length - 1), digest];
     const [[status, letters]] = (await this.redis.eval(source, keys.length, ...keys, ...args)) as [[string, string]];
     expect(status).toBe('told');
     return letters === '1';

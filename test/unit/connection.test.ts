@@ -339,7 +339,7 @@ describe('a call of a script', () => {
       steady: true,
       sentAt,
     });
-    expect(client.sent[0]?.words.slice(1)).toEqual([1, 'r:k', 't', 'f', 3, 4, 5, 6, '1', '', 0]);
+    expect(client.sent[0]?.words.slice(1)).toEqual([1, 'r:k', 3, 4, 5, 6, '1', 't', 'f', 0]);
   });
 
   test('is sent again every 20 ms while it is refused by what passes', async () => {
@@ -464,10 +464,27 @@ describe('a call of a script', () => {
     const replies = await scripts.callMany('renew', calls);
     expect(client.sent.map(({ words }) => words[1])).toEqual([128, 128, 44]);
     expect(client.sent[2]?.words.slice(2, 5)).toEqual(['r:256', 'r:257', 'r:258']);
-    expect(client.sent[2]?.words.slice(46, 54)).toEqual(['of r:256', 2, 3, 4, 'of r:257', 2, 3, 4]);
+    expect(client.sent[2]?.words.slice(46, 52)).toEqual([3, 4, 'of r:256', 2, 'of r:257', 2]);
     expect(replies.map((reply) => String((reply as ScriptReply<'renew'>).fields[0]))).toEqual(
       calls.map(({ redisKey }) => redisKey),
     );
+  });
+
+  test('goes with those of the same settings, which the list is told once; each is answered in its place', async () => {
+    const { client, scripts } = stage();
+    client.answer = async (_name, words) =>
+      words.slice(2, 2 + (words[1] as number)).map((key) => entry('renewed', String(key)));
+    const calls = Array.from({ length: 8 }, (_, at) => {
+      const { redisKey, args } = renew(`r:${at}`);
+      return { redisKey, args: { ...args, lease_ms: at === 2 || at === 5 ? 30 : 3, ttl_ms: at === 7 ? 40 : 4 } };
+    });
+    const replies = await Promise.all(calls.map(({ redisKey, args }) => scripts.call('renew', redisKey, args)));
+    expect(client.sent.map(({ words: [, count, ...words] }) => words.slice(0, (count as number) + 2))).toEqual([
+      ['r:0', 'r:1', 'r:3', 'r:4', 'r:6', 3, 4],
+      ['r:2', 'r:5', 30, 4],
+      ['r:7', 3, 40],
+    ]);
+    expect(replies.map(({ fields }) => String(fields[0]))).toEqual(calls.map(({ redisKey }) => redisKey));
   });
 
   test('goes with others in lists of 256 KB, and what may be slow goes alone, behind them', async () => {
