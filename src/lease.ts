@@ -129,15 +129,15 @@ export class Heartbeat {
   ) {}
 
   add(lease: Lease): void {
+    if (this.#leases.size === 0) this.#timer?.ref();
     this.#leases.add(lease);
     this.#schedule(lease.nextAt);
   }
 
   remove(lease: Lease): void {
     this.#leases.delete(lease);
-    if (this.#leases.size > 0) return;
-    clearTimeout(this.#timer);
-    this.#timerAt = Number.POSITIVE_INFINITY;
+    // Kept for the next one, which comes soon where calls come one by one: but it keeps no process alive.
+    if (this.#leases.size === 0) this.#timer?.unref();
   }
 
   #schedule(at: number): void {

@@ -301,7 +301,14 @@ function withDeadline<T>(promise: Promise<T>, deadline: number): Promise<T> {
   return new Promise((resolve, reject) => {
     const late = () => reject(new ExchangeError('unknown', null, 'Redis did not answer in time'));
     const timer = setTimeout(late, Math.max(0, deadline - monotonicMs()));
-    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+    // No `finally`: it makes two promises more.
+    const settled =
+      <V>(settle: (value: V) => void) =>
+      (value: V) => {
+        clearTimeout(timer);
+        settle(value);
+      };
+    promise.then(settled(resolve), settled(reject));
   });
 }
 

@@ -9,6 +9,7 @@ beforeEach(() => {
   vi.advanceTimersByTime(1_000);
 });
 afterEach(() => {
+  vi.restoreAllMocks();
   vi.useRealTimers();
 });
 
@@ -239,16 +240,23 @@ describe('a heartbeat', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('stands still without attempts, and beats again for the next', async () => {
+  test('keeps no process alive without attempts, and beats again for the next', async () => {
     const { heartbeat, lease, sent } = stage();
+    const set = vi.spyOn(globalThis, 'setTimeout');
     const [one, two] = [lease({ key: 'one' }), lease({ key: 'two' })];
+    const timer = set.mock.results[0]?.value as NodeJS.Timeout;
     heartbeat.remove(one);
-    expect(vi.getTimerCount()).toBe(1);
+    expect(timer.hasRef()).toBe(true);
     heartbeat.remove(two);
-    expect(vi.getTimerCount()).toBe(0);
-    lease({ key: 'three', leaseMs: 6_000 });
+    expect(timer.hasRef()).toBe(false);
+    const three = lease({ key: 'three', leaseMs: 6_000 });
+    expect(set.mock.results.map(({ value }) => value)).toEqual([timer]);
+    expect(timer.hasRef()).toBe(true);
     await pass(2_000);
     expect(sent.map(({ at, keys }) => [at, keys])).toEqual([[2_000, ['r:three']]]);
+    heartbeat.remove(three);
+    await pass(10_000);
+    expect(vi.getTimerCount()).toBe(0);
   });
 
   test('keeps one timer, for the soonest', async () => {
