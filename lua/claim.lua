@@ -18,9 +18,7 @@ Resend   safe: the owner's token answers owned with the same fence and attempt, 
 local lease_ms, ttl_ms, retention_ms, max_attempts, waits = per_list(5)
 
 local function take(record_key, shape, token, attempt, fence, born, failures, fingerprint, given_up)
-  local half, other_half = string.sub(token, 1, HALF), string.sub(token, HALF + 1)
-  local own = struct.pack(">c8I6I4I2I4", other_half, now_ms() + lease_ms, lease_ms, 0, failures)
-  local bytes = pack(IN_PROGRESS, shape, attempt, fence, half, own, born, fingerprint, given_up)
+  local bytes = pack_running(shape, attempt, fence, token, lease_ms, failures, born, fingerprint, given_up)
   redis.call("SET", record_key, bytes, "PX", ttl_ms)
 end
 

@@ -156,17 +156,31 @@ local function final_answer(raw, state, rest_at)
   return nil
 end
 
+-- What follows a record's own bytes, and the shape that says so.
+local function tail_of(shape, fence, born, fingerprint, rest)
+  shape = shape - shape % HAS_WAITERS
+  local tail = rest
+  if fingerprint ~= "" then
+    shape, tail = shape + HAS_FINGERPRINT, fingerprint .. tail
+  end
+  if born ~= fence then
+    shape, tail = shape + HAS_BORN, struct.pack(">I7", born) .. tail
+  end
+  return shape, tail
+end
+
 -- The bytes of a record. `own` is what its state has of its own, `rest` the given-up tokens, the result or the failure.
 local function pack(state, shape, attempt, fence, half, own, born, fingerprint, rest)
-  shape = shape - shape % HAS_WAITERS
-  if fingerprint ~= "" then
-    shape = shape + HAS_FINGERPRINT
-  end
-  local born_bytes = ""
-  if born ~= fence then
-    shape, born_bytes = shape + HAS_BORN, struct.pack(">I7", born)
-  end
-  return struct.pack(">BBBI4I7c8", LAYOUT, state, shape, attempt, fence, half) .. own .. born_bytes .. fingerprint .. rest
+  local kept, tail = tail_of(shape, fence, born, fingerprint, rest)
+  return struct.pack(">BBBI4I7c8", LAYOUT, state, kept, attempt, fence, half) .. own .. tail
+end
+
+-- The bytes of a record in progress whose lease begins now.
+local function pack_running(shape, attempt, fence, token, lease_ms, failures, born, fingerprint, given_up)
+  local kept, tail = tail_of(shape, fence, born, fingerprint, given_up)
+  local format = ">BBBI4I7c16I6I4I2I4"
+  local lease_end = now_ms() + lease_ms
+  return struct.pack(format, LAYOUT, IN_PROGRESS, kept, attempt, fence, token, lease_end, lease_ms, 0, failures) .. tail
 end
 
 -- The bytes of a record in progress, once its attempt has ended for good: completed, or failed.
