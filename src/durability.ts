@@ -72,7 +72,7 @@ export class Durability {
    *
    * @throws NotDurableError
    */
-  async confirm({ key, redisKey }: { key: string; redisKey: string }, result: Buffer): Promise<void> {
+  async confirm({ key, redisKey }: { key: string; redisKey: string }, result: string | Buffer): Promise<void> {
     const digest = createHash('sha1').update(result).digest('hex');
     const connection = Connection.of(this.#open());
     await connection.ready(monotonicMs() + this.redisTimeoutMs).catch((error) => {
