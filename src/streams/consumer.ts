@@ -11,7 +11,7 @@ import { duration } from '../rules.js';
 import { onAbort } from '../signals.js';
 import { storeUnavailable } from '../verdicts.js';
 import { Group } from './group.js';
-import { Hand, type Standing } from './hand.js';
+import { Hand, type Held, type Standing } from './hand.js';
 import { type Ending, handle } from './handling.js';
 import type { StreamMessage } from './message.js';
 import { type ConsumerSettings, inSlotOf, readConsumerOptions, type StreamConsumerOptions } from './options.js';
@@ -198,7 +198,7 @@ export class StreamConsumer {
   }
 
   async #emptied(until: () => number): Promise<void> {
-    while (this.#hand.messages.length > 0 && monotonicMs() < until()) {
+    while (this.#hand.all.length > 0 && monotonicMs() < until()) {
       const ms = until() - monotonicMs();
       await this.#hand.change(Number.isFinite(ms) ? ms : undefined);
     }
@@ -254,13 +254,13 @@ export class StreamConsumer {
     for (const message of messages) {
       const held = this.#hand.held(message.id);
       // One that is in hand here was idle for want of word to Redis alone.
-      if (held) await this.#group.keepAgain(held, message.deliveries);
+      if (held) held.handedOut = message.deliveries;
       else taken.push(message);
     }
     const suspects = taken.filter((message) => this.#standingOf(message) === 'suspect');
     const others = suspects.slice(this.#hand.hasSuspect ? 0 : 1);
     // Before any handler runs, lest it be the one that kills this process and counts for them all.
-    await Promise.all(others.map((message) => this.#group.giveBack(message, 0)));
+    await Promise.all(others.map((message) => this.#group.giveBack({ message, handedOut: message.deliveries }, 0)));
     for (const message of taken) {
       if (others.includes(message)) continue;
       this.#listeners.tell('takenOver', this.#about(message));
@@ -275,15 +275,16 @@ export class StreamConsumer {
   }
 
   #take(message: StreamMessage, standing: Standing): void {
-    const work = this.#handle(message).then(() => {
+    this.#hand.hold(message, standing, async (held) => {
+      await this.#handle(held);
       // The next one's turn.
       if (standing === 'suspect') this.#takeOverAt = 0;
     });
-    this.#hand.hold(message, standing, work);
   }
 
   /** Never rejects. */
-  async #handle(message: StreamMessage): Promise<void> {
+  async #handle(held: Held): Promise<void> {
+    const { message } = held;
     const startedAt = monotonicMs();
     const ending = await handle(this.#dedup, this.#settings, message, this.#cut.signal);
     const about = this.#about(message);
@@ -298,10 +299,10 @@ export class StreamConsumer {
         const { error, inMs, unavailable } = ending;
         if (unavailable) this.#resumeAt = monotonicMs() + inMs;
         this.#listeners.tell('postponed', { ...about, error, inMs });
-        await this.#group.giveBack(message, inMs);
+        await this.#group.giveBack(held, inMs);
       } else {
         this.#listeners.tell('failed', { ...about, error: ending.error, tookMs });
-        await this.#bury(message, ending);
+        await this.#bury(held, ending);
       }
     } catch (error) {
       this.#tellError(ending.as === 'failed' ? 'bury' : ending.as === 'processed' ? 'acknowledge' : 'give back', error);
@@ -309,13 +310,14 @@ export class StreamConsumer {
   }
 
   /** Where that was the entry's last chance. */
-  async #bury(message: StreamMessage, { error, final }: Extract<Ending, { as: 'failed' }>): Promise<void> {
+  async #bury(held: Held, { error, final }: Extract<Ending, { as: 'failed' }>): Promise<void> {
+    const { message } = held;
     const { deadLetter, maxDeliveries, stream, group } = this.#settings;
     if (deadLetter === undefined || !(final || message.deliveries >= maxDeliveries)) return;
     const reason = reasonOf(error);
     const about = { stream, group, id: message.id, deliveries: String(message.deliveries), reason };
     const words = Object.entries(about).flatMap(([name, value]) => [`redis-once:${name}`, value]);
-    const { status, fields } = await this.#group.bury(message, deadLetter, words);
+    const { status, fields } = await this.#group.bury(held, deadLetter, words);
     if (status === 'trimmed') this.#listeners.tell('trimmed', { stream, group, id: message.id });
     if (status === 'buried') {
       this.#listeners.tell('deadLettered', { ...this.#about(message), deadLetterId: String(fields[0]), reason });
@@ -323,8 +325,8 @@ export class StreamConsumer {
   }
 
   #keep(): void {
-    const { messages } = this.#hand;
-    if (messages.length > 0) this.#group.keep(messages).catch((error) => this.#tellError('keep', error));
+    const { all } = this.#hand;
+    if (all.length > 0) this.#group.keep(all).catch((error) => this.#tellError('keep', error));
   }
 
   /** After a read that failed: a pause, and the group is made where it is gone. */

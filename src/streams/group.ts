@@ -7,6 +7,7 @@ import type { Parts } from '../parts.js';
 import { ExchangeError } from '../redis/connection.js';
 import { ownConnection } from '../redis/own-connection.js';
 import type { ScriptCall, ScriptReply } from '../redis/scripts.js';
+import type { Held } from './hand.js';
 import { type Entry, messageOf, type StreamMessage } from './message.js';
 
 /** Who reads what. */
@@ -99,41 +100,39 @@ export class Group {
   }
 
   /** Says that this consumer is still at work on them. One that was handed out again since is not its own any more. */
-  async keep(messages: readonly StreamMessage[]): Promise<void> {
-    const answers = await this.parts.scripts.callMany(
-      'hold',
-      messages.map((message) => this.#holding(message, message.deliveries, 0, message.deliveries)),
-    );
-    for (const answer of answers) if (answer instanceof ExchangeError) throw answer;
-  }
-
-  /** Keeps one that this consumer took over from itself, as if it had been kept in time. */
-  async keepAgain(message: StreamMessage, deliveries: number): Promise<void> {
-    await this.#hold(message, deliveries, 0, message.deliveries);
+  async keep(held: readonly Held[]): Promise<void> {
+    const calls = held.map((one) => this.#holding(one, 0, one.handedOut));
+    for (const answer of await this.parts.scripts.callMany('hold', calls)) {
+      if (answer instanceof ExchangeError) throw answer;
+    }
   }
 
   /** Leaves the entry to whoever looks for idle ones when so many ms have passed, as if it had not been handed out. */
-  async giveBack(message: StreamMessage, inMs: number): Promise<void> {
+  async giveBack(held: Pick<Held, 'message' | 'handedOut'>, inMs: number): Promise<void> {
     const idleMs = Math.max(0, Math.ceil(this.claimIdleMs - inMs));
-    await this.#hold(message, message.deliveries, idleMs, message.deliveries - 1);
-  }
-
-  async #hold(message: StreamMessage, deliveries: number, idleMs: number, asDeliveries: number): Promise<void> {
-    const { redisKey, args } = this.#holding(message, deliveries, idleMs, asDeliveries);
+    const { redisKey, args } = this.#holding(held, idleMs, held.message.deliveries - 1);
     await this.parts.scripts.call('hold', redisKey, args);
   }
 
-  #holding({ id }: StreamMessage, deliveries: number, idleMs: number, asDeliveries: number): ScriptCall<'hold'> {
+  #holding(
+    { message: { id }, handedOut }: Pick<Held, 'message' | 'handedOut'>,
+    idleMs: number,
+    asDeliveries: number,
+  ): ScriptCall<'hold'> {
     const { stream, group, consumer } = this.place;
-    const args = { group, consumer, id, deliveries, idle_ms: idleMs, as_deliveries: asDeliveries };
+    const args = { group, consumer, id, deliveries: handedOut, idle_ms: idleMs, as_deliveries: asDeliveries };
     return { redisKey: stream, args };
   }
 
   /** @param words names and values, put behind the entry's own */
-  bury({ id, deliveries }: StreamMessage, deadLetter: string, words: readonly string[]): Promise<ScriptReply<'bury'>> {
+  bury(
+    { message: { id }, handedOut }: Held,
+    deadLetter: string,
+    words: readonly string[],
+  ): Promise<ScriptReply<'bury'>> {
     const { stream, group, consumer } = this.place;
     const effects = { keys: [deadLetter], plan: '1', words, alone: false };
-    return this.parts.scripts.call('bury', stream, { group, consumer, id, deliveries }, { effects });
+    return this.parts.scripts.call('bury', stream, { group, consumer, id, deliveries: handedOut }, { effects });
   }
 
   /** Closes the connection of its own. */

@@ -5,18 +5,25 @@ import type { StreamMessage } from './message.js';
  */
 export type Standing = 'new' | 'again' | 'suspect';
 
+export interface Held {
+  readonly message: StreamMessage;
+  readonly standing: Standing;
+  /** How often it was handed out, as Redis has it: more than its handler was told where this consumer took it over from itself. */
+  handedOut: number;
+}
+
 /**
  * The entries that a consumer has in hand: never more than so many at a time. Of those that came before, half, so that what
  * fails again and again leaves room to what is new; and one suspect, so that none is counted out for another's crash.
  */
 export class Hand {
-  readonly #held = new Map<string, { readonly message: StreamMessage; readonly standing: Standing }>();
+  readonly #held = new Map<string, Held>();
   readonly #watchers = new Set<() => void>();
 
   constructor(private readonly size: number) {}
 
-  get messages(): StreamMessage[] {
-    return [...this.#held.values()].map(({ message }) => message);
+  get all(): Held[] {
+    return [...this.#held.values()];
   }
 
   get room(): number {
@@ -33,17 +40,18 @@ export class Hand {
   }
 
   get #standings(): Standing[] {
-    return [...this.#held.values()].map(({ standing }) => standing);
+    return this.all.map(({ standing }) => standing);
   }
 
-  held(id: string): StreamMessage | undefined {
-    return this.#held.get(id)?.message;
+  held(id: string): Held | undefined {
+    return this.#held.get(id);
   }
 
   /** Holds the entry until the work is done; that never rejects. */
-  hold(message: StreamMessage, standing: Standing, work: Promise<void>): void {
-    this.#held.set(message.id, { message, standing });
-    void work.then(() => {
+  hold(message: StreamMessage, standing: Standing, work: (held: Held) => Promise<void>): void {
+    const held = { message, standing, handedOut: message.deliveries };
+    this.#held.set(message.id, held);
+    void work(held).then(() => {
       this.#held.delete(message.id);
       this.wake();
     });

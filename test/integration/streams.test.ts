@@ -550,7 +550,7 @@ describe('a consumer', () => {
     const { consumer, processed, told } = makeConsumer(
       stage,
       counting(stage),
-      { maxDeliveries: 1, deadLetter: stage.dead },
+      { maxDeliveries: 5, deadLetter: stage.dead },
       dedup,
     );
     await consumer.start();
