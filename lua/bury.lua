@@ -7,7 +7,7 @@ ARGV     per entry: group, consumer, id (of the entry), deliveries (how often it
          values, put behind the entry's own)
 
 Returns  per entry: "buried", id of the dead letter | "gone" (not pending, or handed out again since) | "trimmed" (not in the stream)
-Writes   XACK of no entry, then XADD, then XACK: what may not be acknowledged, or memory refuses, is not buried
+Writes   XACK of no entry, then XADD, then XACK: what may not be acknowledged is not buried; memory refuses neither
 Resend   safe: a second copy finds the entry acknowledged, and answers gone
 ]]
 
