@@ -156,6 +156,11 @@ export class Checker {
       this.#expect(record?.state === 'F' && (fields[1] as Buffer).equals(record.rest), 'G6', 'another failure');
     }
     if (!record) this.#expect(/^(owned|applied|conflict|rejected)$/.test(status), 'G8', `${status} without a record`);
+    const isOwn = record?.ofApply === (call.name === 'apply') && record.token.startsWith(half);
+    if (isOwn && !mismatch && (record.state === 'R' || record.state === 'C')) {
+      const wanted = call.name === 'apply' ? 'applied' : record.state === 'R' ? 'owned' : 'completed';
+      this.#expect(status === wanted, 'G5', `a copy of what holds the record was answered ${status}`);
+    }
     const takes = /^(owned|applied|conflict|rejected)$/.test(status) && !sameRecord(before, after);
     if (takes) this.#took(call.args.max_attempts as number, token, half, before, after);
     if (status === 'busy') {

@@ -51,7 +51,8 @@ export type Step =
 
 export type KeyStep = Extract<Step, { key: number }>;
 
-export const CALLERS = 4;
+/** The callers of a key, as often as they come to act: a slow one is overtaken. */
+const CALLERS = [0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3];
 
 /** What becomes of messages, by weight. */
 const WEIGHTS: Readonly<Record<Fate, number>> = {
@@ -82,15 +83,15 @@ export function drawHistory(seed: number, keys: number, rounds: number): Step[] 
     for (let key = 0; key < keys; key += 1) {
       const what = below(1000);
       // A quarter of the keys is seldom forgotten, and sees many attempts.
-      const forgets = key % 4 === 0 ? 10 : 70;
-      const caller = below(CALLERS);
+      const forgets = key % 4 === 0 ? 10 : 110;
+      const caller = CALLERS[below(CALLERS.length)] as number;
       if (what < forgets) steps.push({ ...sent(at, key), do: 'forget', force: below(3) > 0 });
-      else if (what < 90) steps.push({ ...sent(at, key), do: 'inspect' });
-      else if (what < 110) steps.push({ at, key, do: 'die', caller });
-      else if (what < 130) steps.push({ at, key, do: 'freeze', caller, until: at + 1 + below(30) });
-      else if (what < 170) steps.push({ at, key, do: 'version' });
-      else if (what < 210) steps.push({ at, key, do: 'flag' });
-      else if (what < 212) steps.push({ at, key, do: 'break' });
+      else if (what < 130) steps.push({ ...sent(at, key), do: 'inspect' });
+      else if (what < 150) steps.push({ at, key, do: 'die', caller });
+      else if (what < 170) steps.push({ at, key, do: 'freeze', caller, until: at + 1 + below(30) });
+      else if (what < 200) steps.push({ at, key, do: 'version' });
+      else if (what < 230) steps.push({ at, key, do: 'flag' });
+      else if (what < 232) steps.push({ at, key, do: 'break' });
       else steps.push({ ...sent(at, key), do: 'go', caller, roll: below(2 ** 30) });
     }
   }

@@ -3,6 +3,7 @@
  * server whose clock the simulation holds. `TEST_SEED` repeats a run, `TEST_STEPS` makes it longer, and `TEST_HISTORY`
  * plays the shrunk history that a failure printed.
  */
+import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { connect, ownRedis } from '../support/index.js';
@@ -28,6 +29,18 @@ test.runIf(TEST_HISTORY)('a history that failed', { timeout: 60_000 }, async () 
   const history = JSON.parse(existsSync(text) ? readFileSync(text, 'utf8') : text) as Step[];
   const { violation } = await play(await server(), history, console.log);
   expect(violation?.message).toBeUndefined();
+});
+
+test.skipIf(TEST_HISTORY)('one seed is one history', async () => {
+  const redis = await server();
+  const history = drawHistory(1, KEYS, ROUNDS);
+  const tellings = [];
+  for (let time = 0; time < 2; time += 1) {
+    const hash = createHash('sha256');
+    await play(redis, history, (line) => hash.update(line));
+    tellings.push(hash.digest('hex'));
+  }
+  expect(tellings[1]).toBe(tellings[0]);
 });
 
 test.skipIf(TEST_HISTORY)(`no guarantee is broken in ${STEPS} steps`, { timeout: 120_000 + STEPS }, async () => {

@@ -1,6 +1,7 @@
 /** Plays a history on a server, round by round, every key's message of a round in as few lists as their fates allow. */
 import type { Redis } from 'ioredis';
 import { vi } from 'vitest';
+import { isDedupError } from '../../src/index.js';
 import type { ExchangeError } from '../../src/redis/connection.js';
 import type { ScriptCall, ScriptName } from '../../src/redis/scripts.js';
 import { Caller } from './callers.js';
@@ -8,7 +9,7 @@ import { Checker, Violation } from './checker.js';
 import type { Fate, KeyStep, Step } from './history.js';
 import { type AnyArgs, type Message, NO_WRITING, type Reply } from './message.js';
 import { type Entries, type Exchange, RECORDS, Wire } from './transport.js';
-import { World } from './world.js';
+import { type View, World } from './world.js';
 
 /** How long a round takes by the callers' own clock. */
 const ROUND_MS = 20;
@@ -18,7 +19,7 @@ export interface Played {
   readonly steps: number;
   readonly violation: Violation | undefined;
   readonly lastRound: number;
-  /** How often each script answered what. */
+  /** How often each script answered what, and callers were told what. */
   readonly answers: ReadonlyMap<string, number>;
 }
 
@@ -40,7 +41,7 @@ class Simulation {
   readonly #checkers = new Map<number, Checker>();
   readonly #callers = new Map<string, Caller>();
   readonly #answers = new Map<string, number>();
-  #violation: Violation | undefined;
+  #failure: Error | undefined;
   #steps = 0;
   #round = 0;
 
@@ -60,14 +61,16 @@ class Simulation {
     for (const [round, steps] of byRound(this.history)) {
       await this.#pass(round);
       await this.#play(steps);
-      if (this.#violation) break;
+      if (this.#failure) break;
     }
-    return { steps: this.#steps, violation: this.#violation, lastRound: this.#round, answers: this.#answers };
+    const violation = this.#failure;
+    if (violation && !(violation instanceof Violation)) throw violation;
+    return { steps: this.#steps, violation, lastRound: this.#round, answers: this.#answers };
   }
 
   /** The callers' clock goes on to that round, with what was held back until then. */
   async #pass(round: number): Promise<void> {
-    while (this.#round < round && !this.#violation) {
+    while (this.#round < round && !this.#failure) {
       this.#round = Math.min(round, Math.max(this.#round + 1, this.#wire.nextDue));
       if (this.#round < round) await this.#wire.release(this.#round);
     }
@@ -164,19 +167,26 @@ class Simulation {
   }
 
   /** The server ran a list: what it left is looked at before anything else comes. */
-  async #ran({ messages }: Exchange, entries: Promise<Entries>): Promise<void> {
-    const looked = this.#world.look(messages.map(({ key }) => key));
-    const nowMs = this.#world.nowMs;
-    const [answered, seen] = await Promise.all([entries.catch(() => undefined), looked]);
-    if (!answered) return;
+  async #ran(exchange: Exchange, entries: Promise<Entries>): Promise<void> {
+    const looked = this.#world.look(exchange.messages.map(({ key }) => key));
+    const answered = await entries.catch((error: Error) => error);
+    const seen = await looked;
+    if (!(answered instanceof Error)) {
+      // Thrown from here it would be taken for a failure of the connection.
+      this.#judge(() => this.#heard(exchange, answered, seen));
+    } else if (!answered.message.startsWith('NOSCRIPT')) this.#failure ??= answered;
+  }
+
+  #heard({ messages }: Exchange, answered: Entries, seen: readonly View[]): void {
+    const { nowMs } = this.#world;
     for (const [index, message] of messages.entries()) {
       const [word, ...fields] = answered[index] as (Buffer | number)[];
-      const [status, view, { name }] = [String(word), seen[index] as Parameters<Checker['changed']>[0], message.call];
+      const [status, view, { name }] = [String(word), seen[index] as View, message.call];
       const checker = this.#checker(message.key);
-      this.#answers.set(`${name} ${status}`, (this.#answers.get(`${name} ${status}`) ?? 0) + 1);
+      this.#count(`${name} ${status}`);
       this.#say(
         () =>
-          `key ${message.key}: ${name} ${describe(message)} → ${[status, ...fields.map(String)].join(' ')}; ` +
+          `key ${message.key}: ${name} ${describe(message)} → ${[status, ...(name === 'inspect' ? [] : fields)].join(' ')}; ` +
           `${checker.view.record?.state ?? '-'} → ${view.record?.state ?? '-'}`,
       );
       if (
@@ -186,19 +196,22 @@ class Simulation {
       ) {
         this.#world.wrote(message.key, view);
       }
-      this.#judge(() => checker.ran(message, status, fields, view, nowMs));
+      checker.ran(message, status, fields, view, nowMs);
     }
+  }
+
+  #count(what: string): void {
+    this.#answers.set(what, (this.#answers.get(what) ?? 0) + 1);
   }
 
   /** The first violation stands. */
   #judge(check: () => void): void {
-    if (this.#violation) return;
+    if (this.#failure) return;
     try {
       check();
     } catch (error) {
-      if (!(error instanceof Violation)) throw error;
-      this.#violation = error;
-      this.#say(() => `violated: ${error.message}`);
+      this.#failure = error as Error;
+      this.#say(() => `violated: ${(error as Error).message}`);
     }
   }
 
@@ -215,7 +228,9 @@ class Simulation {
     const known = this.#callers.get(id);
     if (known) return known;
     const caller = new Caller(key, `${id} ${this.#round}`, (attempt, error) => {
-      this.#say(() => `key ${key}: ${attempt} was told ${error === undefined ? 'stored' : error}`);
+      const what = isDedupError(error) ? error.code : error === undefined ? 'stored' : String(error);
+      this.#count(`told ${what}`);
+      this.#say(() => `key ${key}: ${attempt} was told ${what}`);
       this.#judge(() => this.#checker(key).told(attempt, error));
     });
     this.#callers.set(id, caller);
