@@ -32,6 +32,12 @@ interface Scripting {
   evalBuffer(...args: (Word | readonly Word[])[]): Promise<unknown>;
 }
 
+/** What leaves in one turn. */
+interface Wave {
+  readonly answers: Promise<unknown>[];
+  readonly over: Promise<unknown>;
+}
+
 /** The script whose clock the simulation holds, by the sha1 or the text of the library's. */
 const clocked = new Map<string, { sha1: string; source: string }>();
 
@@ -40,6 +46,7 @@ export type Entries = (Buffer | number)[][];
 export class Wire {
   readonly #held: { due: number; exchange: Exchange }[] = [];
   readonly #links = new Map<Fate, Link>();
+  #wave: Wave | undefined;
   /** What is sent in this round, by the key. */
   sending = new Map<number, Message>();
 
@@ -83,8 +90,29 @@ export class Wire {
     return Promise.all(due.map(({ exchange }) => this.deliverSurely(exchange)));
   }
 
-  /** As the server answers, NOSCRIPT as well. */
+  /**
+   * As the server answers, NOSCRIPT as well. Nobody hears an answer before all that left in the same turn are answered:
+   * what is sent because of it must not depend on how the replies come in.
+   */
   async deliver(exchange: Exchange, bySource = false): Promise<Entries> {
+    const answer = this.#ask(exchange, bySource);
+    this.#wave ??= this.#openWave();
+    this.#wave.answers.push(answer);
+    await this.#wave.over;
+    return answer;
+  }
+
+  #openWave(): Wave {
+    const answers: Promise<unknown>[] = [];
+    const turn = new Promise((resolve) => setImmediate(resolve));
+    const over = turn.then(() => {
+      this.#wave = undefined;
+      return Promise.allSettled(answers);
+    });
+    return { answers, over };
+  }
+
+  async #ask(exchange: Exchange, bySource: boolean): Promise<Entries> {
     const { script, keys, args } = exchange;
     const redis = this.redis as unknown as Scripting;
     const answer = bySource
