@@ -21,11 +21,18 @@ const REDIS_TIMEOUT_MS = 30;
 const LEASES_MS = [30, 200, 2_000];
 
 /** What a call was told in the end: `undefined` where its result is stored, else the error of the library. */
-export type Told = (attempt: string, error: unknown) => void;
+export type Told = (attempt: AttemptId, error: unknown) => void;
 
-/** The name of an attempt: what it stores and logs begins with it. */
-export function nameOf(token: Buffer, fence: number | string): string {
-  return `${token.toString('hex')}:${fence}`;
+/** What names an attempt, by the answer to its claim. */
+export interface AttemptId {
+  readonly token: Buffer;
+  readonly fence: number;
+  readonly born: number;
+}
+
+/** What an attempt stores and logs begins with it. */
+export function nameOf({ token, fence, born }: AttemptId): string {
+  return `${token.toString('hex')}:${fence}:${born}`;
 }
 
 type Next =
@@ -116,7 +123,7 @@ export class Caller {
     const isApply = (this.key % 5 === 1) !== (below(25) === 0);
     const terms = { token, fingerprint, ttl_ms: TTL_MS, retention_ms: RETENTION_MS, max_attempts: maxAttempts };
     if (isApply) {
-      const writing = drawWriting(this.key, nameOf(token, 'apply'), view, below);
+      const writing = drawWriting(this.key, token.toString('hex'), view, below);
       return { do: 'apply', call: { name: 'apply', args: terms }, writing };
     }
     const leaseMs = LEASES_MS[below(LEASES_MS.length)] as number;
@@ -145,9 +152,7 @@ export class Caller {
   }
 
   #commit(terms: AttemptTerms, run: number, view: View, below: Dice): void {
-    const { token, fence } = terms;
-    const attempt = nameOf(token, fence);
-    const result = `${attempt}:${run}`;
+    const result = `${nameOf(terms)}:${run}`;
     this.#writing = drawWriting(this.key, result, view, below);
     const { effects } = this.#writing;
     this.#ending = true;
@@ -156,14 +161,14 @@ export class Caller {
         this.#ending = false;
         if (!refusal) {
           this.#next = { do: 'nothing' };
-          this.told(attempt, undefined);
+          this.told(terms, undefined);
         } else if (refusal.reason === null) this.#next = { do: 'run', terms, run: run + 1 };
         else this.#settle(terms, { as: 'released', ended: 'failed', ttlMs: TTL_MS });
       },
       (error: unknown) => {
         this.#ending = false;
         this.#next = { do: 'nothing' };
-        this.told(attempt, error);
+        this.told(terms, error);
       },
     );
   }

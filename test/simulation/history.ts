@@ -68,7 +68,10 @@ const WEIGHTS: Readonly<Record<Fate, number>> = {
 };
 const FATES = (Object.keys(WEIGHTS) as Fate[]).flatMap((fate) => Array.from({ length: WEIGHTS[fate] }, () => fate));
 
-export function drawHistory(seed: number, keys: number, rounds: number): Step[] {
+const KEYS = 150;
+const ROUNDS = 120;
+
+export function drawHistory(seed: number, keys = KEYS, rounds = ROUNDS): Step[] {
   const random = seededRandom(seed);
   const below = (count: number) => Math.floor(random() * count);
   const sent = (at: number, key: number): Sent => {

@@ -1,6 +1,6 @@
 /** The least of a history that still fails. */
-import type { Violation } from './checker.js';
 import type { Step } from './history.js';
+import type { Violation } from './violation.js';
 
 const MOST_PLAYS = 600;
 

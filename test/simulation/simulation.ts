@@ -4,11 +4,12 @@ import { vi } from 'vitest';
 import { isDedupError } from '../../src/index.js';
 import type { ExchangeError } from '../../src/redis/connection.js';
 import type { ScriptCall, ScriptName } from '../../src/redis/scripts.js';
-import { Caller } from './callers.js';
-import { Checker, Violation } from './checker.js';
+import { Caller, nameOf } from './callers.js';
+import { Checker } from './checker.js';
 import type { Fate, KeyStep, Step } from './history.js';
 import { type AnyArgs, type Message, NO_WRITING, type Reply } from './message.js';
 import { type Entries, type Exchange, RECORDS, Wire } from './transport.js';
+import { Violation } from './violation.js';
 import { type View, World } from './world.js';
 
 /** How long a round takes by the callers' own clock. */
@@ -179,6 +180,7 @@ class Simulation {
 
   #heard({ messages }: Exchange, answered: Entries, seen: readonly View[]): void {
     const { nowMs } = this.#world;
+    this.#count('lists');
     for (const [index, message] of messages.entries()) {
       const [word, ...fields] = answered[index] as (Buffer | number)[];
       const [status, view, { name }] = [String(word), seen[index] as View, message.call];
@@ -196,7 +198,7 @@ class Simulation {
       ) {
         this.#world.wrote(message.key, view);
       }
-      checker.ran(message, status, fields, view, nowMs);
+      checker.ran({ message, status, fields, after: view, nowMs });
     }
   }
 
@@ -230,7 +232,7 @@ class Simulation {
     const caller = new Caller(key, `${id} ${this.#round}`, (attempt, error) => {
       const what = isDedupError(error) ? error.code : error === undefined ? 'stored' : String(error);
       this.#count(`told ${what}`);
-      this.#say(() => `key ${key}: ${attempt} was told ${what}`);
+      this.#say(() => `key ${key}: ${nameOf(attempt)} was told ${what}`);
       this.#judge(() => this.#checker(key).told(attempt, error));
     });
     this.#callers.set(id, caller);
