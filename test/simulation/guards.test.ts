@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 import { connect, ownRedis } from '../support/index.js';
 import { drawHistory } from './history.js';
 import { play } from './simulation.js';
-import { Wire } from './transport.js';
+import { holdClock } from './transport.js';
 
 const SEEDS = Number(process.env.TEST_SEEDS ?? 1);
 const FIRST_SEED = Number(process.env.TEST_SEED ?? 1);
@@ -59,7 +59,7 @@ test.each(GUARDS)(
   { timeout: 120_000 * SEEDS },
   async ({ of, scripts, ...guard }) => {
     const redis = connect({}, await ownRedis());
-    await Wire.prepare(redis, (name, text) => {
+    holdClock((name, text) => {
       if (!scripts.includes(name)) return text;
       expect(text, name).toContain(guard.text);
       return text.replaceAll(guard.text, guard.instead);

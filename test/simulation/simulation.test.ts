@@ -11,16 +11,11 @@ import { chooseSeed } from '../support/random.js';
 import { drawHistory, type Step } from './history.js';
 import { shrink } from './shrink.js';
 import { play } from './simulation.js';
-import { Wire } from './transport.js';
 
 const STEPS = Number(process.env.TEST_STEPS ?? 200_000);
 const { TEST_HISTORY } = process.env;
 
-async function server() {
-  const redis = connect({}, await ownRedis());
-  await Wire.prepare(redis);
-  return redis;
-}
+const server = async () => connect({}, await ownRedis());
 
 test.runIf(TEST_HISTORY)('a history that failed', { timeout: 60_000 }, async () => {
   const text = TEST_HISTORY as string;

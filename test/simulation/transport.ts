@@ -4,6 +4,7 @@
  *
  * The clock is the simulation's: where a script asks for the TIME, its text is made to read a key instead.
  */
+import { createHash } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import type { Redis } from 'ioredis';
 import { Connection, type RedisConnection } from '../../src/redis/connection.js';
@@ -39,7 +40,19 @@ interface Wave {
 }
 
 /** The script whose clock the simulation holds, by the sha1 or the text of the library's. */
-const clocked = new Map<string, { sha1: string; source: string }>();
+const clocked = new Map<string, Exchange['script']>();
+
+/** @param change breaks scripts on purpose */
+export function holdClock(change = (_name: string, text: string) => text): void {
+  for (const { name, sha1, source } of Object.values(SCRIPTS)) {
+    const held = source.replaceAll('redis.call("TIME")', `{ 0, redis.call("GET", "${CLOCK_KEY}") }`);
+    const text = change(name, held);
+    const script = { sha1: createHash('sha1').update(text).digest('hex'), source: text };
+    clocked.set(sha1, script).set(source, script);
+  }
+}
+
+holdClock();
 
 export type Entries = (Buffer | number)[][];
 
@@ -55,16 +68,6 @@ export class Wire {
     readonly redis: Redis,
     readonly ran: (exchange: Exchange, entries: Promise<Entries>) => Promise<void>,
   ) {}
-
-  /** @param change breaks scripts on purpose */
-  static async prepare(redis: Redis, change = (_name: string, text: string) => text): Promise<void> {
-    for (const { name, sha1, source } of Object.values(SCRIPTS)) {
-      const held = source.replaceAll('redis.call("TIME")', `{ 0, redis.call("GET", "${CLOCK_KEY}") }`);
-      const text = change(name, held);
-      const script = { sha1: (await redis.script('LOAD', text)) as string, source: text };
-      clocked.set(sha1, script).set(source, script);
-    }
-  }
 
   /** What sends with that fate, held copies arriving in the round `until`. */
   scripts(fate: Fate, until: number): Scripts {

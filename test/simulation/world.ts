@@ -58,9 +58,10 @@ export class World {
 
   constructor(readonly redis: Redis) {}
 
-  /** An empty server. */
+  /** An empty server, that knows no script. */
   async open(keys: readonly number[]): Promise<void> {
     await this.redis.flushdb();
+    await this.redis.script('FLUSH');
     for (const { text, hash } of keys.map(dataKeys)) {
       void this.redis.set(text, 'no number');
       void this.redis.hset(hash, 'version', 0);
