@@ -23,7 +23,7 @@ const EFFECT_SUITES = [
 const SUITES = [
   'test/lua',
   ...EFFECT_SUITES,
-  'test/property/protocol.test.ts',
+  'test/simulation/simulation.test.ts',
   'test/integration/servers.test.ts',
   'test/integration/neighbours.test.ts',
 ];
@@ -40,6 +40,8 @@ const OF_SEEN = /^(seen|agree|lib\/seen)\.lua$/;
 const OF_STREAMS = /^(bury|hold|lib\/pending)\.lua$/;
 /** Random lists of writes a server: fewer than the suite plays by itself. */
 const EFFECT_LISTS = '1500';
+/** Steps of the simulation: in fewer it finds each guard that test/simulation/guards.test.ts takes out. */
+const SIMULATION_STEPS = '60000';
 const LONGEST_RUN_MS = 120_000;
 
 interface Mutant {
@@ -122,7 +124,7 @@ function caught(file = ''): Promise<boolean> {
     const run = spawn('npx', args, {
       stdio: 'ignore',
       detached: true,
-      env: { ...process.env, TEST_EFFECT_LISTS: EFFECT_LISTS },
+      env: { ...process.env, TEST_EFFECT_LISTS: EFFECT_LISTS, TEST_STEPS: SIMULATION_STEPS },
     });
     const timer = setTimeout(() => process.kill(-(run.pid as number), 'SIGKILL'), LONGEST_RUN_MS);
     run.once('exit', (code) => {

@@ -43,6 +43,8 @@ class Simulation {
   readonly #callers = new Map<string, Caller>();
   readonly #answers = new Map<string, number>();
   #failure: Error | undefined;
+  /** All that ran so far is judged. */
+  #heardOf = Promise.resolve();
   #steps = 0;
   #round = 0;
 
@@ -95,11 +97,11 @@ class Simulation {
   async #outside(steps: readonly Step[]): Promise<void> {
     const changed: number[] = [];
     for (const step of steps) {
-      if (step.do === 'clock') await this.#world.move(step.byMs);
-      else if (step.do === 'flush') await this.#world.redis.script('FLUSH');
-      else if (step.do === 'version') await this.#world.changeVersion(step.key);
-      else if (step.do === 'flag') await this.#world.turnFlag(step.key, this.#checker(step.key).view);
-      else if (step.do === 'break') await this.#world.breakRecord(step.key, this.#checker(step.key).view);
+      if (step.do === 'clock') this.#world.move(step.byMs);
+      else if (step.do === 'flush') this.#world.flushScripts();
+      else if (step.do === 'version') this.#world.changeVersion(step.key);
+      else if (step.do === 'flag') this.#world.turnFlag(step.key, this.#checker(step.key).view);
+      else if (step.do === 'break') this.#world.breakRecord(step.key, this.#checker(step.key).view);
       else continue;
       this.#say(() => JSON.stringify(step));
       if ('key' in step) {
@@ -107,7 +109,7 @@ class Simulation {
         changed.push(step.key);
       }
     }
-    changed.push(...(await this.#world.expire()));
+    changed.push(...this.#world.expire());
     for (const [index, view] of (await this.#world.look(changed)).entries()) {
       this.#checker(changed[index] as number).changed(view);
     }
@@ -167,15 +169,16 @@ class Simulation {
     return sending.map(({ message }) => answers.get(message) as Promise<Reply | ExchangeError>);
   }
 
-  /** The server ran a list: what it left is looked at before anything else comes. */
-  async #ran(exchange: Exchange, entries: Promise<Entries>): Promise<void> {
+  /** The server ran a list: what it left is looked at before anything else comes, and judged in the order of all that ran. */
+  #ran(exchange: Exchange, entries: Promise<Entries>): Promise<void> {
     const looked = this.#world.look(exchange.messages.map(({ key }) => key));
-    const answered = await entries.catch((error: Error) => error);
-    const seen = await looked;
-    if (!(answered instanceof Error)) {
+    const known = Promise.all([entries.catch((error: Error) => error), looked, this.#heardOf]);
+    this.#heardOf = known.then(([answered, seen]) => {
       // Thrown from here it would be taken for a failure of the connection.
-      this.#judge(() => this.#heard(exchange, answered, seen));
-    } else if (!answered.message.startsWith('NOSCRIPT')) this.#failure ??= answered;
+      if (!(answered instanceof Error)) this.#judge(() => this.#heard(exchange, answered, seen));
+      else if (!answered.message.startsWith('NOSCRIPT')) this.#failure ??= answered;
+    });
+    return this.#heardOf;
   }
 
   #heard({ messages }: Exchange, answered: Entries, seen: readonly View[]): void {

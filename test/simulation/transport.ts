@@ -99,6 +99,7 @@ export class Wire {
    */
   async deliver(exchange: Exchange, bySource = false): Promise<Entries> {
     const answer = this.#ask(exchange, bySource);
+    answer.catch(() => {});
     this.#wave ??= this.#openWave();
     this.#wave.answers.push(answer);
     await this.#wave.over;

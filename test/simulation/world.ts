@@ -54,30 +54,41 @@ type Row = [Buffer | null, number, Buffer | null, number, Buffer | null, Buffer 
 
 export class World {
   nowMs = START_MS;
+  readonly #sent: Promise<unknown>[] = [];
   readonly #expiries = new Map<number, number>();
 
   constructor(readonly redis: Redis) {}
 
   /** An empty server, that knows no script. */
   async open(keys: readonly number[]): Promise<void> {
-    await this.redis.flushdb();
-    await this.redis.script('FLUSH');
+    this.#send(this.redis.flushdb(), this.redis.script('FLUSH'));
     for (const { text, hash } of keys.map(dataKeys)) {
-      void this.redis.set(text, 'no number');
-      void this.redis.hset(hash, 'version', 0);
+      this.#send(this.redis.set(text, 'no number'), this.redis.hset(hash, 'version', 0));
     }
-    await this.move(0);
+    this.move(0);
+    await Promise.all(this.#sent.splice(0));
   }
 
-  async move(byMs: number): Promise<void> {
+  move(byMs: number): void {
     this.nowMs += byMs;
-    await this.redis.set(CLOCK_KEY, `${this.nowMs * 1_000}`);
+    this.#send(this.redis.set(CLOCK_KEY, `${this.nowMs * 1_000}`));
+  }
+
+  flushScripts(): void {
+    this.#send(this.redis.script('FLUSH'));
+  }
+
+  /** Nothing waits for what is sent so: a look comes behind it. */
+  #send(...commands: Promise<unknown>[]): void {
+    for (const command of commands) this.#sent.push(command);
   }
 
   async look(keys: readonly number[]): Promise<View[]> {
     if (keys.length === 0) return [];
     const redis = this.redis as unknown as { evalBuffer(...args: unknown[]): Promise<unknown> };
-    return ((await redis.evalBuffer(LOOK, 0, keys)) as Row[]).map(viewOf);
+    const rows = redis.evalBuffer(LOOK, 0, keys);
+    await Promise.all(this.#sent.splice(0));
+    return ((await rows) as Row[]).map(viewOf);
   }
 
   /** A record was written: its time to live is counted from now. */
@@ -87,28 +98,29 @@ export class World {
   }
 
   /** What the server would do by itself at this time. Returns the keys whose records are gone. */
-  async expire(): Promise<number[]> {
+  expire(): number[] {
     const gone = [...this.#expiries].filter(([, at]) => at < this.nowMs).map(([key]) => key);
-    for (const key of gone) this.#expiries.delete(key);
-    await Promise.all(gone.map((key) => this.redis.unlink(RECORDS + key)));
+    for (const key of gone) {
+      this.#expiries.delete(key);
+      this.#send(this.redis.unlink(RECORDS + key));
+    }
     return gone;
   }
 
-  async changeVersion(key: number): Promise<void> {
-    await this.redis.hincrby(dataKeys(key).hash, 'version', 1);
+  changeVersion(key: number): void {
+    this.#send(this.redis.hincrby(dataKeys(key).hash, 'version', 1));
   }
 
-  async turnFlag(key: number, { flag }: View): Promise<void> {
+  turnFlag(key: number, { flag }: View): void {
     const name = dataKeys(key).flag;
-    await (flag ? this.redis.del(name) : this.redis.set(name, FLAG));
+    this.#send(flag ? this.redis.del(name) : this.redis.set(name, FLAG));
   }
 
   /** As a commit leaves it whose writes broke off. */
-  async breakRecord(key: number, { record }: View): Promise<void> {
+  breakRecord(key: number, { record }: View): void {
     if (record?.state !== 'R') return;
     this.#expiries.delete(key);
-    await this.redis.persist(RECORDS + key);
-    await this.redis.setrange(RECORDS + key, 1, 'B');
+    this.#send(this.redis.persist(RECORDS + key), this.redis.setrange(RECORDS + key, 1, 'B'));
   }
 }
 
