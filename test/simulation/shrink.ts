@@ -23,13 +23,17 @@ export async function shrink(
   // Most failures are of one key alone.
   const ofKey = least.filter((step) => !('key' in step) || step.key === violation.key);
   if (await stillFails(ofKey)) least = ofKey;
-  for (let size = Math.ceil(least.length / 2); size >= 1; size = size === 1 ? 0 : Math.ceil(size / 2)) {
+  let size = least.length;
+  let before: number;
+  do {
+    before = least.length;
+    size = Math.ceil(size / 2);
     for (let from = 0; from < least.length; ) {
       const rest = [...least.slice(0, from), ...least.slice(from + size)];
       if (await stillFails(rest)) least = rest;
       else from += size;
     }
-  }
+  } while (size > 1 || least.length < before);
   for (const [index, step] of least.entries()) {
     if (!('fate' in step) || step.fate === 'pass') continue;
     const { until: _, ...rest } = step;

@@ -66,9 +66,13 @@ class Simulation {
       await this.#play(steps);
       if (this.#failure) break;
     }
-    const violation = this.#failure;
-    if (violation && !(violation instanceof Violation)) throw violation;
-    return { steps: this.#steps, violation, lastRound: this.#round, answers: this.#answers };
+    return { steps: this.#steps, violation: this.#violation(), lastRound: this.#round, answers: this.#answers };
+  }
+
+  #violation(): Violation | undefined {
+    const failure = this.#failure;
+    if (!failure || failure instanceof Violation) return failure;
+    return new Violation('G7', `a script raised, or the simulation itself: ${failure.message}`, failure);
   }
 
   /** The callers' clock goes on to that round, with what was held back until then. */

@@ -90,7 +90,7 @@ export class Wire {
     const due = this.#held.filter((held) => held.due <= round);
     for (const held of due) this.#held.splice(this.#held.indexOf(held), 1);
     if (round % 2 === 1) due.reverse();
-    return Promise.all(due.map(({ exchange }) => this.deliverSurely(exchange)));
+    return Promise.allSettled(due.map(({ exchange }) => this.deliverSurely(exchange)));
   }
 
   /**

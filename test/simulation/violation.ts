@@ -6,8 +6,8 @@ export class Violation extends Error {
   /** The key that it was seen at; set by who knows. */
   key = -1;
 
-  constructor(guarantee: Guarantee, what: string) {
-    super(`${guarantee}: ${what}`);
+  constructor(guarantee: Guarantee, what: string, cause?: Error) {
+    super(`${guarantee}: ${what}`, { cause });
   }
 }
 
