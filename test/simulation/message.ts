@@ -15,7 +15,7 @@ import type { Data } from './world.js';
 type Args<N extends ScriptName> = ScriptArgs<N>;
 
 export type AnyArgs = { readonly [N in Sent]: { readonly name: N; readonly args: Args<N> } }[Sent];
-export type Sent = 'claim' | 'renew' | 'commit' | 'settle' | 'apply' | 'forget' | 'inspect';
+type Sent = 'claim' | 'renew' | 'commit' | 'settle' | 'apply' | 'forget' | 'inspect';
 export type Reply = ScriptReply<Sent>;
 
 export interface Message {

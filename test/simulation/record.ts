@@ -1,6 +1,6 @@
 /** A record as its bytes have it, read by the tests themselves; docs/protocol.md draws them. */
 
-export type State = 'R' | 'C' | 'F' | 'X' | 'L' | 'B';
+type State = 'R' | 'C' | 'F' | 'X' | 'L' | 'B';
 
 export interface StoredRecord {
   readonly raw: Buffer;
