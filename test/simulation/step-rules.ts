@@ -91,6 +91,9 @@ export function tokenOf({ message: { call } }: Ran): string {
   return (call.args as { token: Buffer }).token.toString('hex');
 }
 
+/** What all who ask are answered of a record that stays as it is. */
+const FINAL: Record<string, string> = { C: 'completed', F: 'failed', X: 'exhausted', B: 'broken' };
+
 /** claim and apply: how the key stands, told to who asks for it. */
 function judgeAsked(ran: Ran): void {
   const { message, status, fields, before, after, nowMs } = ran;
@@ -110,7 +113,13 @@ function judgeAsked(ran: Ran): void {
   }
   if (status === 'failed') must(was?.state === 'F' && was.rest.equals(bytes as Buffer), 'G6', 'another failure');
   if (!was) must(TAKES.test(status), 'G8', `${status} without a record`);
-  else if (was.ofApply === (call.name === 'apply') && was.token.startsWith(half) && !isOther) {
+  else if (!isOther && was.ofApply !== (call.name === 'apply')) {
+    must(/^(other_kind|busy)$/.test(status), 'G6', `${status} of a record of the other kind`);
+  } else if (!isOther && FINAL[was.state] !== undefined) {
+    const wanted = FINAL[was.state] === 'completed' && status === 'applied' ? status : FINAL[was.state];
+    must(status === wanted, 'G6', `${status} of a record that is ${wanted}`);
+  }
+  if (was?.ofApply === (call.name === 'apply') && was.token.startsWith(half) && !isOther) {
     const wanted = { R: 'owned', C: call.name === 'apply' ? 'applied' : 'completed' }[was.state as string];
     must(wanted === undefined || status === wanted, 'G5', `a copy of what holds the record was answered ${status}`);
   }
@@ -192,10 +201,11 @@ function standingOf(ran: Ran) {
 }
 
 function judgeRenewal(ran: Ran): void {
-  const { is, isHolder } = standingOf(ran);
+  const { was, is, isHolder } = standingOf(ran);
   const { lease_ms } = ran.message.call.args as { lease_ms: number };
   must(isHolder || isSame(ran), 'G3', 'a renewal changed a record that it does not hold');
-  must((ran.status === 'renewed') === isHolder, 'G3', `${ran.status}, holder: ${isHolder}`);
+  const wanted = isHolder ? 'renewed' : was?.state === 'B' ? 'broken' : 'lost';
+  must(ran.status === wanted, 'G3', `a renewal was answered ${ran.status}, not ${wanted}`);
   must(!isHolder || is?.leaseEndMs === ran.nowMs + lease_ms, 'G8', 'renewed for another time');
 }
 
@@ -206,8 +216,21 @@ function judgeEnd(ran: Ran): ReturnType<typeof standingOf> {
   must(isHolder || isSame(ran), 'G3', `${message.call.name} changed a record that it does not hold`);
   const isStored = is?.state === 'C' && isItsWork;
   must((status === 'done') === isStored, 'G5', `${message.call.name} was answered ${status}, stored: ${isStored}`);
-  must(!isHolder || !/^(lost|gone)$/.test(status), 'G5', `${status}, said to the holder`);
+  must(!isHolder || !/^(lost|gone|broken)$/.test(status), 'G5', `${status}, said to the holder`);
+  const wanted = isHolder ? status : answerOf(ran, standing);
+  must(status === wanted, 'G5', `${message.call.name} was answered ${status}, not ${wanted}`);
   return standing;
+}
+
+/** What one learns that does not hold the record: who won, or that the record it knew is gone. */
+function answerOf({ message: { call } }: Ran, { was, isItsWork }: ReturnType<typeof standingOf>): string {
+  const { born } = call.args as { born: number };
+  if (!was) return 'gone';
+  if (was.state === 'B') return 'broken';
+  if (isItsWork && was.state === 'C') return 'done';
+  if (isItsWork && call.name === 'settle' && was.state === 'L') return 'released';
+  if (isItsWork && call.name === 'settle' && was.state === 'F') return 'failed';
+  return was.born === born ? 'lost' : 'gone';
 }
 
 function judgeCommit(ran: Ran): void {
@@ -232,8 +255,9 @@ function judgeSettlement(ran: Ran): void {
   if (status === 'done') must(is?.rest.equals(fields[1] as Buffer) === true, 'G5', 'done, with other bytes');
   const left = { released: 'L', failed: 'F' }[status];
   must(left === undefined || (isItsWork && is?.state === left), 'G5', `${status}, and it is not`);
+  const { as, ended } = ran.message.call.args as { as: string; ended: string };
+  must(!isHolder || status === as, 'G5', `settled as ${status}, not ${as}`);
   if (!isHolder || is?.state !== 'L') return;
-  const { ended } = ran.message.call.args as { ended: string };
   const failures = was?.failures ?? 0;
   must(is.failures === failures + (ended === 'failed' ? 1 : 0), 'G8', `${is.failures} failures after ${failures}`);
   const attempt = (was?.attempt ?? 0) - (ended === 'unstarted' ? 1 : 0);
