@@ -114,7 +114,8 @@ function judgeAsked(ran: Ran): void {
   if (status === 'failed') must(was?.state === 'F' && was.rest.equals(bytes as Buffer), 'G6', 'another failure');
   if (!was) must(TAKES.test(status), 'G8', `${status} without a record`);
   else if (!isOther && was.ofApply !== (call.name === 'apply')) {
-    must(/^(other_kind|busy)$/.test(status), 'G6', `${status} of a record of the other kind`);
+    const isRunning = call.name === 'apply' && was.state === 'R' && was.leaseEndMs > nowMs;
+    must(status === (isRunning ? 'busy' : 'other_kind'), 'G6', `${status} of a record of the other kind`);
   } else if (!isOther && FINAL[was.state] !== undefined) {
     const wanted = FINAL[was.state] === 'completed' && status === 'applied' ? status : FINAL[was.state];
     must(status === wanted, 'G6', `${status} of a record that is ${wanted}`);
