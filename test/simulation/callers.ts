@@ -25,14 +25,14 @@ export type Told = (attempt: AttemptId, error: unknown) => void;
 
 /** What names an attempt, by the answer to its claim. */
 export interface AttemptId {
-  readonly token: Buffer;
+  readonly token: string;
   readonly fence: number;
   readonly born: number;
 }
 
 /** What an attempt stores and logs begins with it. */
 export function nameOf({ token, fence, born }: AttemptId): string {
-  return `${token.toString('hex')}:${fence}:${born}`;
+  return `${token}:${fence}:${born}`;
 }
 
 type Next =
@@ -100,7 +100,7 @@ export class Caller {
       // It has waited long enough: a claim is given back, an apply is not heard of again.
       this.#next = { do: 'nothing' };
       if (next.call.name !== 'claim') return undefined;
-      this.#give(next.call.args.token as Buffer);
+      this.#give(next.call.args.token as string);
       return this.next(0, view);
     }
     this.#next = next;
@@ -109,7 +109,7 @@ export class Caller {
       if (reply instanceof ExchangeError) return;
       this.#next = { do: 'nothing' };
       if (call.name !== 'claim' || reply.status !== 'owned') return;
-      const terms = ownerTerms(this.#call as Call, call.args.token as Buffer, reply as never);
+      const terms = ownerTerms(this.#call as Call, call.args.token as string, reply as never);
       this.#next = { do: 'run', terms, run: 0 };
     });
   }
@@ -123,7 +123,7 @@ export class Caller {
     const isApply = (this.key % 5 === 1) !== (below(25) === 0);
     const terms = { token, fingerprint, ttl_ms: TTL_MS, retention_ms: RETENTION_MS, max_attempts: maxAttempts };
     if (isApply) {
-      const writing = drawWriting(this.key, token.toString('hex'), view, below);
+      const writing = drawWriting(this.key, token, view, below);
       return { do: 'apply', call: { name: 'apply', args: terms }, writing };
     }
     const leaseMs = LEASES_MS[below(LEASES_MS.length)] as number;
@@ -178,7 +178,7 @@ export class Caller {
     this.#endBy(untilAnswered(parts, monotonicMs() + terms.leaseMs, () => settle(parts, terms, settlement)));
   }
 
-  #give(token: Buffer): void {
+  #give(token: string): void {
     this.#endBy(giveBack(this.#parts(), this.#call as Call, token));
   }
 
@@ -211,8 +211,8 @@ export class Caller {
   }
 
   /** The same in each play of a history. */
-  #newToken(): Buffer {
+  #newToken(): string {
     this.#tokens += 1;
-    return createHash('sha256').update(`${this.name} ${this.#tokens}`).digest().subarray(0, 16);
+    return createHash('sha256').update(`${this.name} ${this.#tokens}`).digest('base64url').slice(0, 16);
   }
 }

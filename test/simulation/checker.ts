@@ -43,7 +43,7 @@ export class Checker {
       if (this.#borns.has(record.born)) this.#bornTwice.add(record.born);
       this.#borns.add(record.born);
     }
-    if (record && record.fence !== this.view.record?.fence) this.#owners.unshift(record.token.slice(0, 16));
+    if (record && record.fence !== this.view.record?.fence) this.#owners.unshift(record.token.slice(0, 8));
     this.view = now;
   }
 
@@ -76,7 +76,7 @@ export class Checker {
 
   #asked(ran: Ran): void {
     const { status, after } = ran;
-    const half = tokenOf(ran).slice(0, 16);
+    const half = tokenOf(ran).slice(0, 8);
     if (status === 'stale') must(this.#owners.includes(half), 'G8', 'stale, though its token never had the record');
     if (!isTaken(ran) || !after.record) return;
     const { born, fence } = after.record;
@@ -125,5 +125,5 @@ export class Checker {
 
 /** `done` is told by token and fence alone. */
 function storedName({ token, fence }: AttemptId): string {
-  return `${token.toString('hex')}:${fence}`;
+  return `${token}:${fence}`;
 }

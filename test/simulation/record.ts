@@ -8,7 +8,7 @@ export interface StoredRecord {
   readonly ofApply: boolean;
   readonly attempt: number;
   readonly fence: number;
-  /** What the record has of its owner's token: 16 bytes in progress, else 8; as hex. */
+  /** What the record has of its owner's token: 16 bytes in progress, else 8. */
   readonly token: string;
   readonly leaseEndMs: number;
   readonly leaseMs: number;
@@ -36,7 +36,7 @@ export function readRecord(raw: Buffer): StoredRecord {
   };
   const number = (bytes: number): number => numberOf(take(bytes));
   const fence = numberOf(raw.subarray(7, 14));
-  const token = take(isRunning ? 16 : 8).toString('hex');
+  const token = take(isRunning ? 16 : 8).toString('latin1');
   const [leaseEndMs, leaseMs, run] = isRunning ? [number(6), number(4), number(2)] : [0, 0, 0];
   const failures = state === 'C' || state === 'F' ? 0 : number(4);
   const born = shape & HAS_BORN ? number(7) : fence;

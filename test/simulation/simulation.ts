@@ -273,6 +273,6 @@ function settled(): Promise<void> {
 }
 
 function describe({ call }: Message): string {
-  const { token, fence, run } = call.args as { token?: Buffer; fence?: number; run?: number };
-  return [token?.toString('hex', 0, 4), fence, run].filter((word) => word !== undefined).join(' ');
+  const { token, fence, run } = call.args as { token?: string; fence?: number; run?: number };
+  return [token?.slice(0, 8), fence, run].filter((word) => word !== undefined).join(' ');
 }

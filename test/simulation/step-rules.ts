@@ -88,7 +88,7 @@ export function isTaken({ status, before, after }: Ran): boolean {
 }
 
 export function tokenOf({ message: { call } }: Ran): string {
-  return (call.args as { token: Buffer }).token.toString('hex');
+  return (call.args as { token: string }).token;
 }
 
 /** What all who ask are answered of a record that stays as it is. */
@@ -100,7 +100,7 @@ function judgeAsked(ran: Ran): void {
   const { call } = message;
   const { fingerprint, max_attempts } = call.args as { fingerprint: Buffer | ''; max_attempts: number };
   const [was, is] = [before.record, after.record];
-  const half = tokenOf(ran).slice(0, 16);
+  const half = tokenOf(ran).slice(0, 8);
   const isOther = was !== undefined && was.fingerprint !== '' && was.fingerprint !== fingerprint.toString('hex');
   must(
     isOther === (status === 'mismatch'),
@@ -139,7 +139,7 @@ function judgeAsked(ran: Ran): void {
 
 function judgeTaken(ran: Ran, maxAttempts: number): void {
   const [was, is] = [ran.before.record, ran.after.record];
-  must(is?.token.slice(0, 16) === tokenOf(ran).slice(0, 16), 'G3', 'taken by another token than asked');
+  must(is?.token.slice(0, 8) === tokenOf(ran).slice(0, 8), 'G3', 'taken by another token than asked');
   if (!was || !is) return;
   must(is.fence > was.fence, 'G4', 'taken, and the fence did not rise');
   must(is.attempt === was.attempt + 1, 'G4', `attempt ${is.attempt} after ${was.attempt}`);
@@ -159,7 +159,7 @@ function judgeClaim({ message: { call }, status, fields, before, after, nowMs }:
     must(!isFree || mayBe, 'G8', `${status}, though nobody holds the key`);
     return;
   }
-  const token = (call.args as { token: Buffer }).token.toString('hex');
+  const token = (call.args as { token: string }).token;
   must(is?.state === 'R' && is.token === token, 'G1', 'owned, and the record is of another');
   must(fields[1] === is.fence && fields[2] === is.born, 'G3', 'owned by another fence, or born');
   if (String(fields[3]) === 'resend') {
@@ -176,11 +176,7 @@ function judgeApply(ran: Ran): void {
   must(!was || was.ofApply || isSameRecord(before, after), 'G1', 'apply changed a record of once');
   if (!TAKES.test(status)) return;
   const state = status === 'applied' ? 'C' : 'L';
-  must(
-    is?.state === state && is.token === tokenOf(ran).slice(0, 16),
-    'G5',
-    `${status}, and the record is ${is?.state}`,
-  );
+  must(is?.state === state && is.token === tokenOf(ran).slice(0, 8), 'G5', `${status}, and the record is ${is?.state}`);
   if (!isTaken(ran)) return;
   must((status === 'conflict') === hasUnmet(ran), 'G2', `${status}, conditions hold: ${!hasUnmet(ran)}`);
   must(status !== 'rejected' || message.writing.impossible !== undefined, 'G2', 'rejected, and all could be written');
@@ -197,7 +193,7 @@ function standingOf(ran: Ran) {
   const token = tokenOf(ran);
   const isSame = born === undefined || born === was?.born;
   const isHolder = was?.state === 'R' && was.token === token && was.fence === fence && isSame;
-  const isItsWork = is !== undefined && is.fence === fence && is.token.startsWith(token.slice(0, 16));
+  const isItsWork = is !== undefined && is.fence === fence && is.token.startsWith(token.slice(0, 8));
   return { was, is, isHolder, isItsWork };
 }
 
