@@ -78,10 +78,14 @@ export class Checker {
     const { status, after } = ran;
     const half = tokenOf(ran).slice(0, 8);
     if (status === 'stale') must(this.#owners.includes(half), 'G8', 'stale, though its token never had the record');
+    const was = ran.before.record;
+    const isFree = was?.state === 'L' || (was?.state === 'R' && was.leaseEndMs <= ran.nowMs);
+    if (isFree && status !== 'owned' && this.#owners.slice(0, REMEMBERED).includes(half)) {
+      must(/^(stale|mismatch|other_kind)$/.test(status), 'G4', `${status}, told to a token that was given up`);
+    }
     if (!isTaken(ran) || !after.record) return;
     const { born, fence } = after.record;
-    const isOfNow = ran.before.record !== undefined;
-    must(!isOfNow || !this.#owners.slice(0, REMEMBERED).includes(half), 'G4', 'taken by a token that was given up');
+    must(!was || !this.#owners.slice(0, REMEMBERED).includes(half), 'G4', 'taken by a token that was given up');
     // The clock went back to the µs in which it was given a record that has vanished since: it is the same attempt again.
     const { token } = ran.message.call.args as AttemptId;
     this.#dead.delete(nameOf({ token, fence, born }));

@@ -141,6 +141,9 @@ function judgeTaken(ran: Ran, maxAttempts: number): void {
   const [was, is] = [ran.before.record, ran.after.record];
   must(is?.token.slice(0, 8) === tokenOf(ran).slice(0, 8), 'G3', 'taken by another token than asked');
   if (!was || !is) return;
+  const { fingerprint } = ran.message.call.args as { fingerprint: Buffer | '' };
+  const kept = was.fingerprint || fingerprint.toString('hex');
+  must(is.fingerprint === kept, 'G6', 'the record has not the fingerprint of who took it');
   must(is.fence > was.fence, 'G4', 'taken, and the fence did not rise');
   must(is.attempt === was.attempt + 1, 'G4', `attempt ${is.attempt} after ${was.attempt}`);
   const failures = was.failures + (was.state === 'R' ? 1 : 0);
