@@ -32,7 +32,8 @@ export function judgeStep(ran: Ran): void {
   else if (call.name === 'settle') judgeSettlement(ran);
   else if (call.name === 'forget') {
     const isKept = before.record?.state === 'R' && call.args.force !== '1';
-    must(isKept === (status === 'running'), 'G3', `forget of a running record: ${status}`);
+    const wanted = !before.record ? 'none' : isKept ? 'running' : 'forgotten';
+    must(status === wanted, 'G3', `forget was answered ${status}, not ${wanted}`);
     must(isKept || !after.record, 'G2', 'forgotten, and there');
   } else must(isSameRecord(before, after), 'G9', 'inspect changed the record');
 }
