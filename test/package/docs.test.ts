@@ -6,7 +6,7 @@ import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const PAGES = ['README.md', ...filesUnder('docs', '.md'), ...filesUnder('bench', '.md')];
+const PAGES = ['README.md', 'SECURITY.md', ...filesUnder('docs', '.md'), ...filesUnder('bench', '.md')];
 const LONGEST_FIRST_EXAMPLE = 8;
 
 /** What examples may use without saying so: each name tells what it is. */
