@@ -107,9 +107,10 @@ describe.each([
     server: 'that cannot persist its data',
     code: 'MISCONF',
     why: /cannot persist/,
-    // No file can be given this name: every snapshot fails.
-    args: ['--dbfilename', ''],
+    args: ['--enable-protected-configs', 'yes'],
     refuse: async (admin: Redis) => {
+      // No file can be given this name: every snapshot fails.
+      await admin.config('SET', 'dbfilename', '.');
       await admin.config('SET', 'save', '3600 1');
       await admin.bgsave();
       await until(async () => /rdb_last_bgsave_status:err/.test(await admin.info('persistence')));
