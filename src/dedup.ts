@@ -319,7 +319,6 @@ export class Dedup<out C extends Codec = JsonCodec> {
       retentionMs: settings.retentionMs,
       /** How long a completed call is known where its record is a mark in a set. */
       windowMs: workOf(settings.record)?.windowMs,
-      maxResultBytes: parts.settings.maxResultBytes,
       parts,
       slot: settings.slot,
       /** A view whose calls do so where Redis is not reached. */

@@ -124,7 +124,7 @@ export function readHttpOptions<Request>(
   const replayHeaders = names('replayHeaders', options.replayHeaders, ['content-type', 'location', 'etag', 'link']);
   const never = replayHeaders.find(isNeverStored);
   if (never) throw new InvalidOptionError(`\`${never}\` in \`replayHeaders\` must not be told again to other requests`);
-  const { maxResultBytes } = dedup[INSIDE];
+  const { maxResultBytes } = dedup[INSIDE].parts.settings;
   const longestBody = Math.max(0, maxResultBytes - LONGEST_HEAD_BYTES);
   return {
     settings: {

@@ -49,11 +49,11 @@ export async function handle(
     return { as: 'processed', status: status === 'replayed' ? status : 'executed', attempt };
   } catch (error) {
     const meaning = delivery.meaningOf(error);
-    if (meaning === 'unavailable')
-      return { as: 'postponed', error, inMs: Math.min(LOOK_AGAIN_MS, settings.claimIdle), unavailable: true };
-    if (meaning === 'waits')
-      return { as: 'postponed', error, inMs: Math.min(waitMsOf(error), settings.claimIdle), unavailable: false };
-    return { as: 'failed', error, final: meaning === 'final' || error instanceof TooManyDeliveries };
+    if (meaning === 'failed' || meaning === 'final') {
+      return { as: 'failed', error, final: meaning === 'final' || error instanceof TooManyDeliveries };
+    }
+    const inMs = Math.min(waitMsOf(error), settings.claimIdle);
+    return { as: 'postponed', error, inMs, unavailable: meaning === 'unavailable' };
   }
 }
 
