@@ -52,10 +52,13 @@ local function commit(record_key, effects, token, fence, born, result)
       return { "rejected", rejected, reason }
     end
     local failed, code, written = write_effects(list)
-    if failed and not written and code == "OOM" then
-      -- Memory refuses only the first write of a script.
+    if failed and not written then
+      -- A server that refuses every write, such as a replica, refuses this one too, and then that is the answer.
       begin_writes(record_key)
-      failed, code, written = write_effects(list)
+      -- Memory refuses only the first write of a script.
+      if code == "OOM" then
+        failed, code, written = write_effects(list)
+      end
     end
     if failed and not written then
       return { "rejected", failed, code }

@@ -132,7 +132,10 @@ describe.each([
     const dedup = makeDedup({ lease: '1s' }, connect({}, url));
     await dedup.once('completed', () => 'value');
     const [works, fails] = [heldHandler('first'), heldHandler('')];
-    const working = dedup.once('works', works.handler);
+    const working = dedup.once('works', ({ tx }) => {
+      tx.incr('works');
+      return works.handler();
+    });
     const failing = dedup.once('fails', () => fails.handler().then(() => Promise.reject(new Error('its own'))));
     for (const call of [working, failing]) call.catch(() => {});
     await Promise.all([works.started, fails.started]);
@@ -153,6 +156,7 @@ describe.each([
     expect(told.filter((line) => !line.endsWith(` ${code}`))).toEqual([]);
     const states = ['works', 'fails'].map(async (key) => (await dedup.inspect(key))?.state);
     expect(await Promise.all(states)).toEqual(['in_progress', 'in_progress']);
+    expect(await admin.exists('works')).toBe(0);
     await relent(admin);
     expect(await dedup.run('new', ({ attempt }) => attempt)).toMatchObject({ status: 'executed', value: 1 });
     for (const key of ['works', 'fails']) {
