@@ -47,16 +47,24 @@ export class Durability {
    * Can the server confirm what is asked for? Asked before anything is claimed.
    *
    * @throws InvalidOptionError where it cannot: WAITAOF is of Redis 7.2, and wants an append-only file
-   * @throws ExchangeError, `unsent`, where it is not reached
+   * @throws ExchangeError, `unsent`, where it is not reached, or is a replica
    */
   async check(key: string): Promise<void> {
     const own = this.#open();
     if (own === this.#able || !this.settings.aof) return;
+    const deadline = monotonicMs() + this.redisTimeoutMs;
+    const connection = Connection.of(own);
     try {
-      await Connection.of(own).command('waitaof', ['1', '0', '1'], monotonicMs() + this.redisTimeoutMs);
+      await connection.command('waitaof', ['1', '0', '1'], deadline);
       this.#able = own;
     } catch (error) {
       if ((error as ExchangeError).code === 'ERR') {
+        // A replica confirms nothing either, and may be a primary soon.
+        const info = await connection.command('info', ['replication'], deadline).catch(() => '');
+        if (String(info).includes('role:slave')) {
+          this.#giveUp(connection);
+          throw new ExchangeError('unsent', 'READONLY', 'Redis is a read-only replica', { cause: error as Error });
+        }
         throw new InvalidOptionError(
           'Expected a server that can confirm `durability.aof`: Redis 7.2 or later (WAITAOF), with `appendonly yes`',
           { key, cause: error },
@@ -101,7 +109,10 @@ export class Durability {
       try {
         await this.#round(connection, server, asks);
       } catch (error) {
-        for (const { key, settle } of asks) settle(notDurable(key, 'Redis did not answer', error));
+        for (const { key, settle } of [...asks, ...queue.splice(0)]) {
+          settle(notDurable(key, 'Redis did not answer', error));
+        }
+        this.#giveUp(connection);
       }
     }
     this.#queues.delete(server);
@@ -128,7 +139,11 @@ export class Durability {
     const deadline = monotonicMs() + this.redisTimeoutMs;
     const answers = await Promise.all(lists.map((list) => connection.run(SCRIPTS.touch, list, [], deadline, true)));
     return answers.flatMap(({ entries }) =>
-      entries.map(([status, digest]) => (String(status) === 'completed' ? String(digest) : undefined)),
+      entries.map(([status, word]) => {
+        // Such as READONLY, of a server that was made a replica.
+        if (String(status) === 'refused') throw new ExchangeError('refused', String(word), `Redis answered ${word}`);
+        return String(status) === 'completed' ? String(word) : undefined;
+      }),
     );
   }
 
@@ -143,6 +158,13 @@ export class Durability {
     const [files, confirmed] = (Array.isArray(reply) ? reply : [1, reply]).map(Number) as [number, number];
     if (files < 1) return 'the append-only file of the primary did not have it in time';
     return confirmed < replicas ? `${confirmed} of ${replicas} replicas had it in time` : undefined;
+  }
+
+  /** Whatever it was: a new connection finds the server that is there now. That of a Cluster finds them by itself. */
+  #giveUp({ redis, isCluster }: Connection): void {
+    if (isCluster || redis !== this.#own) return;
+    this.#own.disconnect();
+    this.#own = undefined;
   }
 
   #open(): OwnRedis & Connection['redis'] {

@@ -14,6 +14,7 @@ import {
   ownServer,
   until,
 } from '../support/index.js';
+import { FaultProxy } from '../support/proxy.js';
 
 /** A primary with as many replicas, all of them up to date. */
 async function replicated(count: number) {
@@ -187,6 +188,62 @@ describe('with replicas', () => {
     expect(await dedup.run('k', () => 2)).toMatchObject({ status: 'replayed', value: 1 });
   });
 });
+
+describe('a connection of its own is given up for a new one, so that the next call is confirmed,', () => {
+  async function stage() {
+    const { server, primary } = await replicated(1);
+    const proxy = await FaultProxy.start(server.port);
+    onTestFinished(() => proxy.stop());
+    const dedup = makeDedup({ durability: { replicas: 1, timeout: '10s' }, redisTimeout: 500 }, connect({}, proxy.url));
+    await dedup.once('warm', () => 1);
+    return { primary, proxy, dedup };
+  }
+  const isReplayed = { status: 'replayed' };
+
+  test('when it has gone silent, as to a server that is frozen', async () => {
+    const { proxy, dedup } = await stage();
+    proxy.fate = ({ script }) => (script === 'touch' ? 'lose request' : 'pass');
+    const calls = ['a', 'b'].map((key) =>
+      expectCode(
+        dedup.run(key, () => 1),
+        'NOT_DURABLE',
+      ),
+    );
+    await Promise.all(calls);
+    proxy.fate = () => 'pass';
+    for (const key of ['a', 'b']) expect(await dedup.run(key, () => 2)).toMatchObject({ ...isReplayed, value: 1 });
+  });
+
+  test('when its server was made a replica', async () => {
+    const { primary, dedup } = await stage();
+    const own = async () => /id=(\d+) .*cmd=wait /.exec(String(await primary.client('LIST')))?.[1];
+    const before = await own();
+    await primary.replicaof('127.0.0.1', 1);
+    const error = await expectCode(
+      dedup.run('warm', () => 2),
+      'NOT_DURABLE',
+    );
+    expect(error.cause).toMatchObject({ code: 'READONLY' });
+    await until(async () => (await own()) !== before);
+  });
+});
+
+test.each(['redis-8.0', 'valkey-8.1'] as const)(
+  'a server of %s that is a replica for a moment is not taken for one that cannot confirm',
+  async (version) => {
+    const url = await ownRedis(['--appendonly', 'yes'], version);
+    const admin = connect({}, url);
+    await admin.replicaof('127.0.0.1', 1);
+    const dedup = dedupOn(url, { aof: true, timeout: '10s' });
+    const error = await expectCode(
+      dedup.once('k', () => 1),
+      'STORE_UNAVAILABLE',
+    );
+    expect(error.message).toMatch(/read-only replica: the handler did not run/);
+    await admin.replicaof('NO', 'ONE');
+    expect(await dedup.once('k', () => 1)).toBe(1);
+  },
+);
 
 describeOnEachServer('with replicas', (version) => {
   test('a replica that is connected and lags is waited for', async () => {
