@@ -34,9 +34,8 @@ export class Hints {
     private readonly connection: Connection,
     readonly channel: string,
   ) {
-    this.#unlisten = connection.onStatus(() => {
-      if (connection.redis.status === 'end') this.#drop();
-    });
+    // Ended, or come back, perhaps to another server: hints of that one are what is wanted.
+    this.#unlisten = connection.onStatus(() => this.#drop());
   }
 
   /** Do hints of other processes arrive? */

@@ -123,6 +123,29 @@ describe('a hint of the end of an attempt', () => {
   });
 });
 
+test('the subscription to hints is given up at a reconnect, which may be to another server, and made anew by the next wait', async () => {
+  const namespace = freshNamespace();
+  const [redis, admin] = [connect({ retryStrategy: () => 10 }), connect()];
+  const [one, two] = [makeDedup({ namespace }), makeDedup({ namespace }, redis)];
+  const { handler, started } = heldHandler(0);
+  one.once('k', handler).catch(() => {});
+  await started;
+  const subscribers = async () => (await admin.pubsub('NUMSUB', `${namespace}::hints`))[1];
+  const wait = () =>
+    expectCode(
+      two.once('k', () => 1, { waitTimeout: 20 }),
+      'IN_PROGRESS',
+    );
+  await wait();
+  await until(async () => (await subscribers()) === 1);
+  redis.stream.destroy();
+  await until(async () => (await subscribers()) === 0);
+  await until(async () => {
+    await wait();
+    return (await subscribers()) === 1;
+  });
+});
+
 describe('a waiter', () => {
   test("gives up at its waitTimeout, and is told when the holder's lease ends", async () => {
     const [one, two] = twoDedups();
