@@ -89,6 +89,12 @@ interface Node extends ServerConnection {
   readonly stream?: { cork?(): void; uncork?(): void };
 }
 
+/** What ioredis has of a single server's connection, and Cluster has not. */
+interface Leavable {
+  readonly options: { readonly reconnectOnError?: ((error: Error) => boolean | 1 | 2) | null | undefined };
+  disconnect(reconnect: true): void;
+}
+
 interface Nodes {
   nodes?(role: 'master'): Node[];
   /** Of each slot, the addresses of its servers, the primary first. */
@@ -121,6 +127,8 @@ export class Connection {
   /** Rises whenever the connection drops; in Cluster, whenever one to a node does. */
   epoch = 0;
   readonly #statusListeners = new Set<() => void>();
+  /** The epoch whose connection was left for what its server refused. */
+  #leftEpoch = -1;
 
   private constructor(readonly redis: RedisConnection) {
     const told = () => {
@@ -235,6 +243,18 @@ export class Connection {
     }
   }
 
+  /**
+   * One entry of a list was refused. The list was answered, so that ioredis has seen no error: its `reconnectOnError` is
+   * asked here as it would ask it itself. So a primary that was made a replica is left where ioredis is told to leave it.
+   */
+  entryRefused(code: string): void {
+    if (this.isCluster || this.#leftEpoch === this.epoch) return;
+    const redis = this.redis as unknown as Leavable;
+    if (!redis.options.reconnectOnError?.(replyError(code))) return;
+    this.#leftEpoch = this.epoch;
+    redis.disconnect(true);
+  }
+
   #servers(): Node[] {
     return (this.redis as unknown as Nodes).nodes?.('master') ?? [];
   }
@@ -310,6 +330,11 @@ function withDeadline<T>(promise: Promise<T>, deadline: number): Promise<T> {
       };
     promise.then(settled(resolve), settled(reject));
   });
+}
+
+/** As ioredis makes them; the text behind the code may hold what the caller wrote. */
+function replyError(code: string): Error {
+  return Object.assign(new Error(`${code} (answered by a script)`), { name: 'ReplyError' });
 }
 
 /** ioredis says these of a command that it has neither sent nor kept; it gives them no code. */

@@ -224,6 +224,7 @@ export class Scripts {
       else if (word === 'refused') {
         const code = String(entry[1]);
         const failure = steady ? 'refused' : 'unknown';
+        if (steady) this.connection.entryRefused(code);
         call.answer(new ExchangeError(failure, code, `Redis answered ${code}`, { sentAt }));
       } else {
         call.answer({ status: word as ScriptReply<ScriptName>['status'], fields: entry.slice(1), steady, sentAt });

@@ -408,6 +408,52 @@ describe('a call of a script', () => {
     expect(await call).toMatchObject({ failure: 'unknown', code: 'OOM' });
   });
 
+  describe('whose entry is refused, which ioredis does not see,', () => {
+    function refusing(reconnectOnError?: (error: Error) => boolean) {
+      const staged = stage();
+      const disconnect = vi.fn();
+      Object.assign(staged.client, { disconnect });
+      Object.assign(staged.client.options, { reconnectOnError });
+      staged.client.answer = async () => [[Buffer.from('refused'), Buffer.from('READONLY')]];
+      return { ...staged, disconnect };
+    }
+
+    test('has the connection left where ioredis is told to, once', async () => {
+      const asked: string[] = [];
+      const { client, scripts, disconnect } = refusing(({ message }) => {
+        asked.push(message);
+        return true;
+      });
+      const call = failure(scripts.call('settle', 'r:k', release));
+      await pass(100);
+      expect(disconnect.mock.calls).toEqual([[true]]);
+      expect(asked[0]).toMatch(/^READONLY /);
+      client.emit('close');
+      await pass(40);
+      expect(disconnect).toHaveBeenCalledTimes(2);
+      await pass(1_000);
+      expect(await call).toMatchObject({ code: 'READONLY' });
+    });
+
+    test.each([
+      ['says no', () => false],
+      ['is not given', undefined],
+    ])('leaves it standing where `reconnectOnError` %s', async (_, reconnectOnError) => {
+      const { scripts, disconnect } = refusing(reconnectOnError);
+      const call = failure(scripts.call('settle', 'r:k', release));
+      await pass(1_000);
+      expect(await call).toMatchObject({ failure: 'refused', code: 'READONLY' });
+      expect(disconnect).not.toHaveBeenCalled();
+    });
+
+    test('leaves it standing in a cluster, which finds its servers by itself', async () => {
+      const client = Object.assign(new Client(), { isCluster: true, nodes: () => [], disconnect: vi.fn() });
+      Object.assign(client.options, { reconnectOnError: () => true });
+      Connection.of(client as unknown as RedisConnection).entryRefused('READONLY');
+      expect(client.disconnect).not.toHaveBeenCalled();
+    });
+  });
+
   test('that is refused all the time fails before its deadline', async () => {
     const { client, scripts } = stage();
     client.answer = () => Promise.reject(replyError('READONLY'));

@@ -38,6 +38,12 @@ export async function startContainer(image: string, args: readonly string[] = []
     restart: async () => {
       await engine.start();
     },
+    freeze: async () => {
+      await engine.pause();
+    },
+    wake: async () => {
+      await engine.unpause();
+    },
     stop: async () => {
       await container.stop({ timeout: 0 });
     },

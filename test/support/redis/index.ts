@@ -44,9 +44,20 @@ export async function startRedis(args: readonly string[] = [], version?: ServerV
   return (await (version ? providerOf(version) : findProvider())).start(args);
 }
 
+/**
+ * A sentinel of our own: the server at hand, run as one. It reaches the servers that it watches by their ports on this
+ * machine, which no container does.
+ *
+ * @param config the lines of its file of settings
+ * @throws Error where the server at hand is a container
+ */
+export async function startSentinel(config: readonly string[]): Promise<RedisServer> {
+  return (await findProvider()).start(['--sentinel'], `${config.join('\n')}\n`);
+}
+
 interface Provider {
   readonly origin: string;
-  start(args: readonly string[]): Promise<RedisServer>;
+  start(args: readonly string[], config?: string): Promise<RedisServer>;
 }
 
 let found: Promise<Provider> | undefined;
@@ -97,11 +108,17 @@ async function seekVersion(version: ServerVersion): Promise<Provider> {
 }
 
 function ofImage(image: string): Provider {
-  return { origin: `a container of ${image}`, start: (args) => startContainer(image, args) };
+  return {
+    origin: `a container of ${image}`,
+    start: async (args, config) => {
+      if (config !== undefined) throw new Error('Sentinels are run of a server on this machine, not of a container.');
+      return startContainer(image, args);
+    },
+  };
 }
 
 function ofBinary(binary: ServerBinary, origin: string): Provider {
-  return { origin, start: (args) => startBinary(binary, args) };
+  return { origin, start: (args, config) => startBinary(binary, args, config) };
 }
 
 async function onPath(name: string): Promise<string | undefined> {

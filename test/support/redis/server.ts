@@ -1,7 +1,7 @@
 /** A Redis server that can be killed and started again: of a binary on this machine, or in a container. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +15,9 @@ export interface RedisServer {
   kill(): Promise<void>;
   /** Starts it again on its port and its data; the same as before `kill`, or after a `stop` that kept them. */
   restart(): Promise<void>;
+  /** SIGSTOP: its connections stand, and nothing is answered until it wakes. */
+  freeze(): Promise<void>;
+  wake(): Promise<void>;
   /** Ends it and throws its data away. */
   stop(): Promise<void>;
 }
@@ -29,12 +32,21 @@ export interface ServerBinary {
 
 const PORT_TRIES = 5;
 
-/** @param args as on the server's command line: `['--appendonly', 'yes']` */
-export async function startBinary(binary: ServerBinary, args: readonly string[] = []): Promise<RedisServer> {
+/**
+ * @param args as on the server's command line: `['--appendonly', 'yes']`
+ * @param config the text of a file of settings, which a sentinel has and writes to
+ */
+export async function startBinary(
+  binary: ServerBinary,
+  args: readonly string[] = [],
+  config?: string,
+): Promise<RedisServer> {
   const folder = await mkdtemp(join(tmpdir(), 'redis-once-'));
+  const file = join(folder, 'server.conf');
+  if (config !== undefined) await writeFile(file, config);
   for (let tries = 1; ; tries += 1) {
     const port = await freePort();
-    const server = new BinaryServer(binary, args, port, folder);
+    const server = new BinaryServer(binary, config === undefined ? [] : [file], args, port, folder);
     try {
       await server.restart();
       return server;
@@ -51,6 +63,7 @@ class BinaryServer implements RedisServer {
 
   constructor(
     private readonly binary: ServerBinary,
+    private readonly files: readonly string[],
     private readonly args: readonly string[],
     readonly port: number,
     private readonly folder: string,
@@ -60,7 +73,7 @@ class BinaryServer implements RedisServer {
 
   async restart(): Promise<void> {
     const fixed = ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.folder, '--save', ''];
-    const child = spawn(this.binary.command, [...(this.binary.args ?? []), ...fixed, ...this.args], {
+    const child = spawn(this.binary.command, [...(this.binary.args ?? []), ...this.files, ...fixed, ...this.args], {
       env: { ...process.env, ...this.binary.env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
@@ -79,6 +92,14 @@ class BinaryServer implements RedisServer {
     await exited;
   }
 
+  async freeze(): Promise<void> {
+    this.#child?.kill('SIGSTOP');
+  }
+
+  async wake(): Promise<void> {
+    this.#child?.kill('SIGCONT');
+  }
+
   async stop(): Promise<void> {
     await this.kill();
     await rm(this.folder, { recursive: true, force: true });
@@ -92,7 +113,8 @@ function ready(child: ChildProcess): Promise<void> {
     for (const stream of [child.stdout, child.stderr]) {
       createInterface({ input: stream as NodeJS.ReadableStream }).on('line', (line) => {
         printed.push(line);
-        if (/Ready to accept connections/.test(line)) resolve();
+        // A sentinel says no more than who it is.
+        if (/Ready to accept connections|Sentinel ID is/.test(line)) resolve();
       });
     }
     child.once('error', reject);
