@@ -31,7 +31,7 @@ interface ClusterConnection {
 export type ExchangeFailure = 'unsent' | 'refused' | 'unknown';
 
 /** Refusals that pass by themselves. */
-const PASSING = new Set(['LOADING', 'BUSY', 'TRYAGAIN', 'CLUSTERDOWN', 'MASTERDOWN', 'READONLY']);
+const PASSING = new Set(['LOADING', 'BUSY', 'TRYAGAIN', 'CLUSTERDOWN', 'MASTERDOWN', 'READONLY', 'NOREPLICAS']);
 
 /** Why an exchange failed. Its message and cause hold no arguments of the command. */
 export class ExchangeError extends Error {

@@ -102,7 +102,9 @@ export class Scripts {
           if (reply.failure === 'unknown') earlier ??= { sentAt: reply.sentAt };
           const again =
             name !== 'forget' && (reply.passes || (reply.code === null && this.connection.redis.status !== 'end'));
-          if (again && monotonicMs() + PAUSE_MS < deadline) setTimeout(() => this.#enqueue(name, waiting), PAUSE_MS);
+          // The last copy must have time for its answer: without one it might have run.
+          if (again && monotonicMs() + 2 * PAUSE_MS < deadline)
+            setTimeout(() => this.#enqueue(name, waiting), PAUSE_MS);
           else reject(earlier ? reply.as('unknown') : reply);
         },
       };

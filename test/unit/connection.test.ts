@@ -158,7 +158,7 @@ describe('an exchange that fails', () => {
     expect(await failure(run())).toMatchObject({ failure: 'unknown', code: 'OOM' });
   });
 
-  test.each(['LOADING', 'BUSY', 'TRYAGAIN', 'CLUSTERDOWN', 'MASTERDOWN', 'READONLY'])(
+  test.each(['LOADING', 'BUSY', 'TRYAGAIN', 'CLUSTERDOWN', 'MASTERDOWN', 'READONLY', 'NOREPLICAS'])(
     'by %s passes by itself',
     async (code) => {
       const { client, run } = stage();
@@ -454,15 +454,15 @@ describe('a call of a script', () => {
     });
   });
 
-  test('that is refused all the time fails before its deadline', async () => {
+  test('that is refused all the time fails before its deadline, while its last copy has time for an answer', async () => {
     const { client, scripts } = stage();
     client.answer = () => Promise.reject(replyError('READONLY'));
     const call = failure(scripts.call('settle', 'r:k', release));
-    await pass(979);
-    expect(client.sent).toHaveLength(49);
+    await pass(959);
+    expect(client.sent).toHaveLength(48);
     await pass(1);
     expect(await call).toMatchObject({ failure: 'refused', code: 'READONLY' });
-    expect(client.sent).toHaveLength(50);
+    expect(client.sent).toHaveLength(49);
   });
 
   test('is not sent again where the connection is closed', async () => {
