@@ -4,7 +4,7 @@ const PURE =
 const WORK = '^src/(attempt|lease|wait|delivery|durability|effects/(recorder|refusal|mark))[.]ts$';
 const LIFE = '^src/(once|apply|many|claim|execute|finish|verdicts|records|agreements|seen|parts)[.]ts$';
 
-const ENTRY_POINTS = '^src/(bullmq|http|streams)/';
+const ENTRY_POINTS = '^src/(bullmq|http|streams|cli)/';
 /** bench/ is a package of its own, and checked where it is not installed. */
 const OF_BENCH = Object.keys(require('./bench/package.json').dependencies).map((name) => `^${name}(/|$)`);
 

@@ -41,7 +41,6 @@ import type { RedisConnection } from './redis/connection.js';
 import { duration, flag, hashTag } from './rules.js';
 import { openSet, recordMarkOf } from './seen.js';
 import { type SeenOptions, type SeenSet, workOf } from './seen-set.js';
-import { newToken } from './token.js';
 
 /** The codec of a call or view: its own, or else the one around it. */
 type CodecOf<K extends Codec | undefined, C extends Codec> = K extends Codec ? K : C;
@@ -276,14 +275,14 @@ export class Dedup<out C extends Codec = JsonCodec> {
   }
 
   /**
-   * Looks at the server: version, eviction, memory, persistence, replication, permissions, latency and clock. Plays the
-   * life of a record of its own, and removes it.
+   * Looks at the server, in a Cluster at every primary: version, eviction, memory, persistence, replication, permissions,
+   * scripts, latency and clock. Plays the life of a record of its own, and removes it.
    *
    * @throws ClosedError, StoreUnavailableError
    */
   async check(): Promise<ServerReport> {
     const { parts, prefix } = this.#view;
-    return checkStore(parts, `${prefix}::check:${Buffer.from(newToken()).toString('hex')}`);
+    return checkStore(parts, prefix);
   }
 
   /**

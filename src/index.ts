@@ -69,6 +69,6 @@ export type {
   Outcome,
   RecordInfo,
 } from './outcome.js';
-export type { CheckName, ServerCheck, ServerReport } from './redis/check.js';
+export type { CheckName, NodeReport, ServerCheck, ServerReport } from './redis/check.js';
 export type { RedisConnection } from './redis/connection.js';
 export { type SeenOptions, SeenSet } from './seen-set.js';

@@ -16,9 +16,14 @@ const ESCAPED = /[^\p{L}\p{N}_.~@+/=,-]/gu;
 /** A part that is longer than this when escaped is hashed. */
 const LONGEST_READABLE_PART = 128;
 
+/** The text with everything but letters, digits and harmless marks as `%XX`, whatever its length. */
+export function escapeText(text: string): string {
+  return PLAIN.test(text) ? text : text.replace(ESCAPED, percentEncode);
+}
+
 /** One part of a Redis key, escaped. Injective: two inputs give two parts. */
 export function escapePart(text: string): string {
-  const escaped = PLAIN.test(text) ? text : text.replace(ESCAPED, percentEncode);
+  const escaped = escapeText(text);
   if (escaped.length <= LONGEST_READABLE_PART) return escaped;
   return `#${createHash('sha256').update(escaped).digest('base64url')}`;
 }
@@ -34,6 +39,18 @@ function percentEncode(character: string): string {
     .join('');
 }
 
+/** What `escapeText` was given; of a text that it did not make, anything. */
+export function unescapeText(escaped: string): string {
+  return escaped
+    .replace(LONE_SURROGATE, (_, second: string, third: string) =>
+      String.fromCharCode(0xd000 | ((Number.parseInt(second, 16) & 0x3f) << 6) | (Number.parseInt(third, 16) & 0x3f)),
+    )
+    .replace(/(?:%[0-9A-F]{2})+/g, (bytes) => Buffer.from(bytes.replaceAll('%', ''), 'hex').toString());
+}
+
+/** ED before A0 to BF occurs in no UTF-8. */
+const LONE_SURROGATE = /%ED%([AB][0-9A-F])%([89AB][0-9A-F])/g;
+
 /**
  * The Redis key of a record.
  *
@@ -44,6 +61,30 @@ export function recordKey(prefix: string, key: string, slot: string | undefined)
   const path = `${prefix}:${escapePart(key)}`;
   return slot === undefined ? path : `{${slot}}:${path}`;
 }
+
+/** How the program names a record; null for a part that is hashed in the Redis key, and cannot be read back. */
+export interface RecordNames {
+  readonly slot: string | null;
+  readonly scope: readonly (string | null)[];
+  readonly key: string | null;
+}
+
+/**
+ * The names that a record's Redis key was made of; undefined where it is no record's, or of another namespace.
+ *
+ * @param namespace escaped
+ */
+export function readRecordKey(redisKey: string, namespace: string): RecordNames | undefined {
+  const [, slot = null, path = ''] = /^(?:\{([^{}]+)\}:)?([^{}]*)$/s.exec(redisKey) ?? [];
+  const [first, ...parts] = path.split(':');
+  if (first !== namespace || parts.length === 0) return undefined;
+  const names = parts.map((part) => (HASHED.test(part) ? null : unescapeText(part)));
+  // What is not escaped as `escapePart` does it was made by others, or is another key of the library's, with an empty part.
+  const ours = names.every((name, at) => name === null || (name !== '' && escapePart(name) === parts[at]));
+  return ours ? { slot, scope: names.slice(0, -1), key: names.at(-1) ?? null } : undefined;
+}
+
+const HASHED = /^#[\w-]{43}$/;
 
 /**
  * Is this the key of a record, or another of the library's own, whatever its scope and slot?

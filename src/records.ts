@@ -47,10 +47,11 @@ export async function forgetRecord(parts: Parts, subject: Subject, force: boolea
 }
 
 /** @throws ClosedError, StoreUnavailableError */
-export async function checkStore(parts: Parts, probeKey: string): Promise<ServerReport> {
+export async function checkStore(parts: Parts, prefix: string): Promise<ServerReport> {
   if (parts.closing.aborted) throw new ClosedError('The Dedup is closed');
   try {
-    return await checkServer(parts.connection, parts.scripts, probeKey);
+    const { connection, scripts, hints } = parts;
+    return await checkServer({ connection, scripts, prefix, channel: hints.channel });
   } catch (error) {
     if (!(error instanceof ExchangeError)) throw error;
     throw storeUnavailable(undefined, error, 'the server could not be looked at');

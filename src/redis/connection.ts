@@ -79,13 +79,14 @@ interface Scripting {
 
 /** One server, as far as plain commands to it go. */
 export interface ServerConnection {
+  readonly options: { readonly host?: string; readonly port?: number; readonly path?: string };
   call(command: string, args: string[]): Promise<unknown>;
 }
 
 /** What ioredis has of each server that it is connected to, and in its types only in part. */
 interface Node extends ServerConnection {
   readonly status: string;
-  readonly options: { readonly host?: string; readonly port?: number; readonly keyPrefix?: string };
+  readonly options: ServerConnection['options'] & { readonly keyPrefix?: string };
   readonly stream?: { cork?(): void; uncork?(): void };
 }
 
@@ -164,7 +165,7 @@ export class Connection {
 
   /** Whatever is handed over meanwhile leaves in one write per server. */
   together(send: () => void): void {
-    const servers = this.isCluster ? this.#servers() : [this.redis as unknown as Node];
+    const servers = this.#servers();
     // A connection that is not open yet has no stream; one that drops meanwhile, another.
     const streams = servers.map(({ stream }) => stream);
     for (const stream of streams) stream?.cork?.();
@@ -255,7 +256,13 @@ export class Connection {
     redis.disconnect(true);
   }
 
+  /** Every primary: of a Cluster that is ready all that it knows, else the one server. */
+  get primaries(): readonly ServerConnection[] {
+    return this.#servers();
+  }
+
   #servers(): Node[] {
+    if (!this.isCluster) return [this.redis as unknown as Node];
     return (this.redis as unknown as Nodes).nodes?.('master') ?? [];
   }
 

@@ -11,6 +11,7 @@ import {
   expectCode,
   freshNamespace,
   heldHandler,
+  holdByScript,
   makeDedup,
   ownRedis,
   until,
@@ -227,8 +228,12 @@ describe('check', () => {
       persistence: 'ok',
       replication: 'ok',
       permissions: 'ok',
+      scripts: 'ok',
       clock: 'ok',
     });
+    const { host, port } = redis.options;
+    const { server, checks } = report;
+    expect(report.nodes).toEqual([{ address: `${host}:${port}`, server, checks }]);
     expect(await redis.dbsize()).toBe(0);
   });
 
@@ -254,7 +259,99 @@ describe('check', () => {
     const replica = connect({}, await serverWith());
     await replica.replicaof('127.0.0.1', 1);
     const report = await makeDedup({ redisTimeout: 200 }, replica).check();
-    expect(levels(report)).toMatchObject({ replication: 'danger', permissions: 'danger' });
+    expect(levels(report)).toMatchObject({ replication: 'danger', permissions: 'ok', scripts: 'danger' });
+  });
+
+  const line = ({ checks }: ServerReport, of: string) => checks.find(({ name }) => name === of);
+
+  test.each(['redis-8.0', undefined] as const)(
+    'names the commands that the user may not give (%s)',
+    async (version) => {
+      const missing = async (...rules: string[]) => {
+        const url = await serverWithUser(version, '&*', '+@all', ...rules);
+        return line(await makeDedup({}, connect({ username: 'app', password: 'x' }, url)).check(), 'permissions');
+      };
+      expect(await missing('-setrange', '-unlink')).toMatchObject({
+        level: 'danger',
+        detail: expect.stringMatching(/^not for keys `test-.*:\*`: setrange, unlink$/),
+      });
+      expect(await missing('resetkeys', '~other:*')).toMatchObject({
+        level: 'danger',
+        detail: expect.stringMatching(/: evalsha, eval, get, set, setrange, pexpire, pttl, unlink$/),
+      });
+      expect(await missing('resetchannels')).toMatchObject({
+        level: 'warning',
+        detail: expect.stringMatching(/^not for the channel `test-.*::hints`: publish, subscribe$/),
+      });
+      expect(await missing('-sadd')).toMatchObject({
+        level: 'ok',
+        detail: 'all that calls need, but for sets of seen ids: sadd',
+      });
+      expect(await missing('-eval')).toMatchObject({ level: 'danger', detail: 'EVAL: Redis answered NOPERM' });
+    },
+  );
+
+  test('looks at keys as the server has them, behind a keyPrefix', async () => {
+    const url = await serverWithUser(undefined, '&*', '+@all', 'resetkeys', '~app:*', '~{*}:app:*');
+    const login = { username: 'app', password: 'x' };
+    const inside = await makeDedup({}, connect({ ...login, keyPrefix: 'app:' }, url)).check();
+    expect(levels(inside)).toMatchObject({ permissions: 'ok', scripts: 'ok' });
+    const outside = await makeDedup({}, connect(login, url)).check();
+    expect(levels(outside)).toMatchObject({ permissions: 'danger', scripts: 'danger' });
+  });
+
+  test('tells why the server refuses what calls write', async () => {
+    const full = connect({}, await serverWith('--maxmemory', '1'));
+    expect(line(await makeDedup({}, full).check(), 'scripts')).toMatchObject({
+      level: 'danger',
+      detail: 'Redis answered OOM',
+      fix: expect.stringMatching(/maxmemory/),
+    });
+    const lonely = connect({}, await serverWith('--min-replicas-to-write', '1'));
+    expect(line(await makeDedup({}, lonely).check(), 'scripts')).toMatchObject({ detail: 'Redis answered NOREPLICAS' });
+  });
+
+  test('of a server that a script of others holds says so', async () => {
+    const url = await serverWith('--lua-time-limit', '10');
+    const dedup = makeDedup({}, connect({}, url));
+    await dedup.check();
+    const kill = await holdByScript(url);
+    const report = await dedup.check();
+    await kill();
+    expect(report).toMatchObject({ ok: false, server: null, checks: [{ name: 'scripts', level: 'danger' }] });
+    expect(report.checks[0]?.detail).toMatch(/busy with a script of others/);
+  });
+
+  test('tells how the append-only file is written, and of a machine that keeps it back', async () => {
+    const redis = connect({}, await serverWith('--appendonly', 'yes', '--appendfsync', 'no'));
+    const dedup = makeDedup({}, redis);
+    expect(line(await dedup.check(), 'persistence')).toMatchObject({
+      level: 'warning',
+      detail: expect.stringMatching(/appendfsync no$/),
+    });
+    await redis.config('SET', 'appendfsync', 'everysec');
+    expect(line(await dedup.check(), 'persistence')).toMatchObject({
+      level: 'ok',
+      detail: expect.stringMatching(/appendfsync everysec$/),
+    });
+  });
+
+  test('tells how far replicas are behind, and whether enough must be there', async () => {
+    const url = await serverWith('--repl-diskless-sync-delay', '0');
+    const [primary, replica] = [connect({}, url), connect({}, await serverWith())];
+    const { host, port } = primary.options;
+    await replica.replicaof(host as string, port as number);
+    await until(async () => /state=online/.test(await primary.info('replication')));
+    const dedup = makeDedup({}, primary);
+    expect(line(await dedup.check(), 'replication')).toMatchObject({
+      level: 'warning',
+      detail: expect.stringMatching(
+        /^a primary with 1 replica, the furthest \d+ s and .* min-replicas-to-write is not set$/,
+      ),
+    });
+    await primary.config('SET', 'min-replicas-to-write', 1);
+    await until(async () => /min_slaves_good_slaves:1/.test(await primary.info('replication')));
+    expect(line(await dedup.check(), 'replication')?.detail).toMatch(/min-replicas-to-write is set and 1 count$/);
   });
 
   test('of a server that is not reached is STORE_UNAVAILABLE', async () => {

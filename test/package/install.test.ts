@@ -39,9 +39,14 @@ test('the tarball holds the build, the papers and the manifest, and nothing else
   const build = ['index', 'bullmq', 'express', 'fastify', 'hono', 'fetch', 'streams'].flatMap((entry) =>
     ['cjs', 'd.cts', 'd.ts', 'js'].map((ending) => `dist/${entry}.${ending}`),
   );
-  expect(files).toEqual(expect.arrayContaining([...papers, ...build, 'package.json'].map((name) => `package/${name}`)));
+  const bin = ['dist/cli.cjs', 'dist/cli.licenses.txt'];
+  expect(files).toEqual(
+    expect.arrayContaining([...papers, ...build, ...bin, 'package.json'].map((name) => `package/${name}`)),
+  );
   expect(
-    files.filter((file) => !/^package\/(dist\/.+\.(js|cjs|d\.ts|d\.cts)|package\.json)$/.test(file)),
+    files.filter(
+      (file) => !/^package\/(dist\/(.+\.(js|cjs|d\.ts|d\.cts)|cli\.licenses\.txt)|package\.json)$/.test(file),
+    ),
     'only README.md, LICENSE and CHANGELOG.md belong beside dist and package.json',
   ).toEqual(papers.map((name) => `package/${name}`).sort());
 });
@@ -77,6 +82,22 @@ describe.each(['5', '6'])('beside ioredis %s', (version) => {
     TIME_LIMIT_MS,
   );
 
+  test(
+    'its bin runs by npx, and holds what it needs but for ioredis',
+    async () => {
+      const folder = userFolder(version);
+      const words = ['redis-once', 'list', '--json', '--namespace', freshNamespace()];
+      const told = await run(folder, 'env', `REDIS_URL=${inject('redisUrl')}`, 'npx', '--no', ...words);
+      expect(JSON.parse(told)).toMatchObject({ looked: 0, complete: true, records: [] });
+      const licences = await readFile(join(folder, 'node_modules/redis-once/dist/cli.licenses.txt'), 'utf8');
+      const named = [...licences.matchAll(/^([\w@/-]+) \d+\.\d+\.\d+$/gm)].map(([, name]) => name);
+      expect(named).toEqual(
+        expect.arrayContaining(['commander', 'cli-table3', 'cli-progress', 'picocolors', 'string-width']),
+      );
+    },
+    TIME_LIMIT_MS,
+  );
+
   test.concurrent.each([
     { resolution: 'nodenext', files: ['.mts', '.cts'] },
     { resolution: 'bundler', files: ['.ts'] },
@@ -96,6 +117,15 @@ describe.each(['5', '6'])('beside ioredis %s', (version) => {
     },
     TIME_LIMIT_MS,
   );
+});
+
+test('without ioredis the bin says that it is missing, exit code 2', async () => {
+  const folder = join(workshop, 'without-ioredis');
+  for (const name of ['redis-once', 'canonicalize', 'cluster-key-slot']) {
+    await cp(join(userFolder('6'), 'node_modules', name), join(folder, 'node_modules', name), { recursive: true });
+  }
+  const bin = run(folder, process.execPath, 'node_modules/redis-once/dist/cli.cjs', 'list');
+  await expect(bin).rejects.toThrow(/ioredis is not installed beside redis-once/);
 });
 
 describe.each(['5', '6'])('beside BullMQ %s', (version) => {

@@ -1,0 +1,30 @@
+/** What every command is given, and what comes of it. */
+import type { Session } from './connect.js';
+import { type Colors, colorsOf, type Io, widthOf } from './io.js';
+import { toJson } from './text.js';
+
+/** 0: well; 1: it ran and found or refused something; 2: it could not run; 130: it was interrupted. */
+export type ExitCode = 0 | 1 | 2 | 130;
+
+export class Context {
+  readonly colors: Colors;
+  /** Of a line on stdout; undefined where nothing says. */
+  readonly width: number | undefined;
+
+  constructor(
+    readonly io: Io,
+    readonly session: Session,
+    readonly namespace: string,
+    readonly json: boolean,
+  ) {
+    this.colors = colorsOf(io.env, io.stdout);
+    this.width = widthOf(io.env, io.stdout);
+  }
+
+  readonly heading = (text: string): string => this.colors.dim(text);
+
+  /** The one document of `--json`, or else the text for people. */
+  print(document: unknown, text: () => string): void {
+    this.io.stdout.write(`${this.json ? toJson(document) : text()}\n`);
+  }
+}

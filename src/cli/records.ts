@@ -1,0 +1,162 @@
+/** Records as the commands show them, one by one or all of a namespace. */
+import { performance } from 'node:perf_hooks';
+import { isDedupError } from '../errors.js';
+import { readRecordKey } from '../key.js';
+import type { RecordInfo } from '../outcome.js';
+import { inspectRecord } from '../records.js';
+import { ExchangeError, type ServerConnection } from '../redis/connection.js';
+import { storeUnavailable } from '../verdicts.js';
+import { type Address, argumentsOf } from './address.js';
+import type { Session } from './connect.js';
+
+/** `unreadable`: under a record's key is what no version of the library that this one knows has written. */
+export type State = RecordInfo['state'] | 'unreadable';
+
+export const STATES: readonly State[] = ['broken', 'unreadable', 'failed', 'in_progress', 'released', 'completed'];
+
+/** One record, as `--json` gives it; docs/cli.md. */
+export interface Entry {
+  readonly key: string | null;
+  readonly scope: readonly (string | null)[];
+  readonly slot: string | null;
+  readonly redisKey: string;
+  readonly arguments: readonly string[];
+  readonly state: State;
+  readonly attempt: number | null;
+  readonly fence: number | null;
+  /** Since the last attempt took the key. */
+  readonly ageMs: number | null;
+  readonly leaseRemainingMs: number | null;
+  /** Null for a record that stays. */
+  readonly expiresInMs: number | null;
+  readonly resultBytes: number | null;
+  readonly fingerprint: string | null;
+}
+
+const NOTHING_KNOWN = {
+  attempt: null,
+  fence: null,
+  ageMs: null,
+  leaseRemainingMs: null,
+  expiresInMs: null,
+  resultBytes: null,
+  fingerprint: null,
+};
+
+/**
+ * How a record stands; null where there is none.
+ *
+ * @param clockOffsetMs of the server's clock to `performance.now()`
+ * @throws StoreUnavailableError
+ */
+export async function look(session: Session, address: Address, clockOffsetMs: number): Promise<Entry | null> {
+  const { redisKey, names } = address;
+  const subject = { key: names.key ?? redisKey, redisKey };
+  const named = { ...names, redisKey, arguments: argumentsOf(address) };
+  try {
+    const info = await inspectRecord(session.parts, subject);
+    if (!info) return null;
+    const { state, attempt, fence, leaseRemainingMs, expiresInMs, resultBytes, fingerprint } = info;
+    return {
+      ...named,
+      state,
+      attempt,
+      fence,
+      // A fence is the time of its claim, in µs, unless the server's clock went back since.
+      ageMs: Math.max(0, Math.round(performance.now() + clockOffsetMs - fence / 1_000)),
+      leaseRemainingMs,
+      expiresInMs: Number.isFinite(expiresInMs) ? expiresInMs : null,
+      resultBytes,
+      fingerprint,
+    };
+  } catch (error) {
+    if (!isUnreadable(error)) throw error;
+    return { ...named, state: 'unreadable', ...NOTHING_KNOWN };
+  }
+}
+
+/** Neither bytes of another layout nor another type. */
+function isUnreadable(error: unknown): boolean {
+  if (isDedupError(error, 'CODEC')) return true;
+  if (!isDedupError(error, 'STORE_UNAVAILABLE')) return false;
+  return error.cause instanceof ExchangeError && error.cause.code === 'WRONGTYPE';
+}
+
+export interface Walk {
+  readonly session: Session;
+  /** Of the keys that count: the namespace and scopes, escaped and joined. */
+  readonly prefix: string;
+  readonly signal: AbortSignal;
+  /** How many keys of all have been passed, nearly. */
+  readonly onProgress: (passed: number, all: number | undefined) => void;
+}
+
+/** Enough that a million keys are a thousand round trips, and few enough that none of them holds the server up. */
+const SCAN_COUNT = 1_000;
+/** Each is read on the server as a whole, whatever its result: so many at once. */
+const INSPECTED_AT_ONCE = 64;
+
+/**
+ * The keys of the namespace, page by page, by SCAN on each primary. A key that is there all the time comes at least once,
+ * and may come twice, as SCAN has it. Ends early when the signal aborts.
+ */
+export async function* keysOf({ session, prefix, signal, onProgress }: Walk): AsyncGenerator<string[]> {
+  const { connection, scripts } = session.parts;
+  const { keyPrefix, primaries } = connection;
+  const pattern = `${escapeGlob(keyPrefix)}*${escapeGlob(prefix)}:*`;
+  const ask = async (server: ServerConnection, command: string, args: string[]) => {
+    try {
+      return await connection.within(server.call(command, args), scripts.deadline());
+    } catch (error) {
+      if (!(error instanceof ExchangeError)) throw error;
+      throw storeUnavailable(undefined, error, `${command} was not answered`);
+    }
+  };
+  const all = await sizeOf(primaries.map((server) => ask(server, 'DBSIZE', [])));
+  let passed = 0;
+  for (const server of primaries) {
+    let cursor = '0';
+    do {
+      const page = await ask(server, 'SCAN', [cursor, 'MATCH', pattern, 'COUNT', String(SCAN_COUNT)]);
+      const [next, keys] = page as [string, string[]];
+      cursor = String(next);
+      passed += SCAN_COUNT;
+      onProgress(all === undefined ? passed : Math.min(passed, all), all);
+      yield keys.map((key) => key.slice(keyPrefix.length));
+    } while (cursor !== '0' && !signal.aborted);
+    if (signal.aborted) return;
+  }
+}
+
+/** The records among the keys, page by page. */
+export async function* recordsOf(walk: Walk, namespace: string, clockOffsetMs: number): AsyncGenerator<Entry[]> {
+  for await (const keys of keysOf(walk)) {
+    const addresses = keys.flatMap((redisKey) => addressIn(redisKey, namespace, walk.prefix) ?? []);
+    for (let from = 0; from < addresses.length; from += INSPECTED_AT_ONCE) {
+      const some = addresses.slice(from, from + INSPECTED_AT_ONCE);
+      const looks = await Promise.all(some.map((address) => look(walk.session, address, clockOffsetMs)));
+      yield looks.filter((entry) => entry !== null);
+    }
+  }
+}
+
+/** @param namespace and `prefix` escaped */
+function addressIn(redisKey: string, namespace: string, prefix: string): Address | undefined {
+  const names = readRecordKey(redisKey, namespace);
+  if (!names) return undefined;
+  const path = names.slot === null ? redisKey : redisKey.slice(names.slot.length + 3);
+  return path.startsWith(`${prefix}:`) ? { redisKey, names } : undefined;
+}
+
+/** Undefined where the user may not ask. */
+async function sizeOf(sizes: Promise<unknown>[]): Promise<number | undefined> {
+  try {
+    return (await Promise.all(sizes)).reduce<number>((sum, size) => sum + Number(size), 0);
+  } catch {
+    return undefined;
+  }
+}
+
+function escapeGlob(text: string): string {
+  return text.replace(/[\\*?[\]^]/g, String.raw`\$&`);
+}
