@@ -26,7 +26,7 @@ export function licensesOf(file: string): Plugin {
 /** @throws Error where the package has no file of its licence: it may not be bundled then */
 async function licenseIn(folder: string): Promise<string> {
   const { name, version } = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8'));
-  const license = (await readdir(folder)).find((entry) => /^licen[cs]e([.](md|txt))?$/i.test(entry));
+  const license = (await readdir(folder)).find((entry) => /^licen[cs]e([-.][\w]+)*$/i.test(entry));
   if (license === undefined) throw new Error(`${name} is bundled and has no file of its licence`);
   return `${name} ${version}\n\n${(await readFile(join(folder, license), 'utf8')).trim()}\n`;
 }

@@ -1,7 +1,7 @@
 /** What docs/cli.md shows of each command: played on a server with a record in every state. */
 import { shellWords } from '../src/cli/address.js';
 import { populate, runCli } from '../test/support/cli.js';
-import { startRedis } from '../test/support/redis/index.js';
+import { type RedisServer, startRedis } from '../test/support/redis/index.js';
 
 const NAMESPACE = 'shop';
 const COMMON = ['--namespace', NAMESPACE];
@@ -14,6 +14,9 @@ interface Scene {
 }
 
 const WIDE = 140;
+
+/** On a server that forgets. */
+const UNFIT: Scene = { name: 'doctor-unfit', argv: ['doctor', ...COMMON], columns: 80 };
 
 const SCENES: readonly Scene[] = [
   { name: 'doctor', argv: ['doctor', ...COMMON], columns: WIDE },
@@ -35,20 +38,26 @@ const SCENES: readonly Scene[] = [
 
 /** Of each scene, the text between its fences. */
 export async function transcripts(): Promise<Map<string, string>> {
-  const server = await startRedis(['--appendonly', 'yes', '--appendfsync', 'always']);
-  const { release } = await populate(server.url, NAMESPACE);
+  const [fit, unfit] = await Promise.all([
+    startRedis(['--appendonly', 'yes', '--appendfsync', 'always']),
+    startRedis(['--maxmemory', '1gb', '--maxmemory-policy', 'allkeys-lru']),
+  ]);
+  const { release } = await populate(fit.url, NAMESPACE);
   try {
-    const told = new Map<string, string>();
-    for (const { name, argv, columns } of SCENES) {
-      const { code, stdout, stderr } = await runCli(argv, { env: { REDIS_URL: server.url, COLUMNS: String(columns) } });
-      const text = `$ npx redis-once ${shellWords(argv)}\n${stdout}${stderr}${code === 0 ? '' : `# exit code ${code}\n`}`;
-      told.set(name, text.replaceAll(`:${server.port}`, ':6379').trimEnd());
-    }
+    const told = new Map([['doctor-unfit', await play(UNFIT, unfit)]]);
+    for (const scene of SCENES) told.set(scene.name, await play(scene, fit));
     return told;
   } finally {
     await release();
-    await server.stop();
+    await Promise.all([fit.stop(), unfit.stop()]);
   }
+}
+
+async function play({ argv, columns }: Scene, { url, port }: RedisServer): Promise<string> {
+  const { code, stdout, stderr } = await runCli(argv, { env: { REDIS_URL: url, COLUMNS: String(columns) } });
+  const ended = code === 0 ? '' : `# exit code ${code}\n`;
+  const text = `$ npx redis-once ${shellWords(argv)}\n${stdout}${stderr}${ended}`;
+  return text.replaceAll(`:${port}`, ':6379').trimEnd();
 }
 
 /**
@@ -56,14 +65,18 @@ export async function transcripts(): Promise<Map<string, string>> {
  * code have the same.
  */
 export function shapeOf(transcript: string): string {
-  return transcript
-    .replace(/^(ok|warning) +latency .*(\n {22}.*)*/gm, 'latency')
-    .replace(/(Redis|Valkey) [\d.]+/g, 'SERVER')
-    .replace(/(\d[\d.,]*) (ms|s|m|h|d|bytes|KiB|MiB|GiB|%)(?![a-z])( \d+ (s|m|h))?/g, '#')
-    .replace(/\d[\d.,]*\d{5}/g, '#')
-    .replace(/[0-9a-f]{32}/g, '#')
-    .replace(/: \d+(,?)$/gm, ': #$1')
-    .replace(/ +/g, ' ');
+  return (
+    transcript
+      .replace(/^(ok|warning) +(latency|clock) .*(\n {22}.*)*/gm, '$2')
+      // Only a slow answer makes one more.
+      .replace(/^(?:All is well|(\d+ dangers?)?(?:, )?(?:\d+ warnings?)?)[.]$/gm, '$1')
+      .replace(/(Redis|Valkey) [\d.]+/g, 'SERVER')
+      .replace(/(\d[\d.,]*) (ms|s|m|h|d|bytes|KiB|MiB|GiB|%)(?![a-z])( \d+ (s|m|h))?/g, '#')
+      .replace(/\d[\d.,]*\d{5}/g, '#')
+      .replace(/[0-9a-f]{32}/g, '#')
+      .replace(/: \d+(,?)$/gm, ': #$1')
+      .replace(/ +/g, ' ')
+  );
 }
 
 /** The page with other transcripts between its marks; a scene that has kept its shape keeps its text. */

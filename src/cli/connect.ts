@@ -1,5 +1,4 @@
 /** A connection of the command's own, and what is said where there is none. */
-import { performance } from 'node:perf_hooks';
 import type { Cluster, Redis } from 'ioredis';
 import { Dedup, INSIDE } from '../dedup.js';
 import type { Parts } from '../parts.js';
@@ -179,9 +178,9 @@ function sessionOf(redis: Redis | Cluster, { target, namespace, timeoutMs }: Con
   };
 }
 
-/** How far the server's clock is ahead of `performance.now()`, in ms: ages are told by the server's. */
-export async function clockOffset({ parts: { connection, scripts } }: Session): Promise<number> {
+/** By the clock that fences and leases are of. */
+export async function serverNowMs({ parts: { connection, scripts } }: Session): Promise<number> {
   const reply = (await connection.command('time', [], scripts.deadline())) as (string | number)[];
   const [seconds = 0, micros = 0] = reply.map(Number);
-  return seconds * 1_000 + micros / 1_000 - performance.now();
+  return seconds * 1_000 + micros / 1_000;
 }

@@ -4,12 +4,11 @@ import { InProgressError } from '../errors.js';
 import { forgetRecord } from '../records.js';
 import type { Address } from './address.js';
 import type { Context, ExitCode } from './command.js';
-import { clockOffset } from './connect.js';
 import { nameOf } from './describe.js';
 import { Failure } from './failure.js';
 import { advised, noRecord, paragraph } from './inspect.js';
 import type { Io } from './io.js';
-import { type Entry, look } from './records.js';
+import { type Entry, inspectEntry } from './records.js';
 import { roughly } from './text.js';
 
 export interface ForgetOptions {
@@ -23,7 +22,7 @@ export type Refusal = 'not_found' | 'in_progress' | 'unreadable' | 'declined';
 
 export async function forget(context: Context, address: Address, { yes, force }: ForgetOptions): Promise<ExitCode> {
   const { io, session, json } = context;
-  const entry = await look(session, address, await clockOffset(session));
+  const entry = await inspectEntry(session, address);
   const refuse = (reason: Refusal, text: string): ExitCode => {
     context.print({ forgotten: false, reason, record: entry }, () => text);
     return 1;
@@ -69,10 +68,17 @@ function whyNot({ state, leaseRemainingMs }: Entry): string {
 /** @throws Failure, `INTERRUPTED`, at Ctrl-C */
 function ask({ stdin, stderr }: Io, question: string): Promise<boolean> {
   const terminal = createInterface({ input: stdin, output: stderr });
+  let answered = false;
   return new Promise<boolean>((resolve, reject) => {
     terminal.once('SIGINT', () => reject(new Failure('INTERRUPTED', 'Nothing was removed')));
-    // The end of the input is no yes.
-    terminal.once('close', () => resolve(false));
-    terminal.question(question).then((answer) => resolve(/^\s*y(es)?\s*$/i.test(answer)), reject);
+    terminal.once('close', () => {
+      if (!answered) stderr.write('\n');
+      // The end of the input is no yes.
+      resolve(false);
+    });
+    terminal.question(question).then((answer) => {
+      answered = true;
+      resolve(/^\s*y(es)?\s*$/i.test(answer));
+    }, reject);
   }).finally(() => terminal.close());
 }

@@ -1,13 +1,12 @@
 /** `inspect KEY`: how a key stands. */
 import { type Address, argumentsOf, shellWords } from './address.js';
 import type { Context, ExitCode } from './command.js';
-import { clockOffset } from './connect.js';
 import { adviceOf, detailsOf, nameOf } from './describe.js';
-import { type Entry, look } from './records.js';
+import { type Entry, inspectEntry } from './records.js';
 import { pairs } from './table.js';
 
 export async function inspect(context: Context, address: Address): Promise<ExitCode> {
-  const entry = await look(context.session, address, await clockOffset(context.session));
+  const entry = await inspectEntry(context.session, address);
   context.print({ record: entry }, () => (entry ? advised(context, entry) : noRecord(address)));
   return entry ? 0 : 1;
 }

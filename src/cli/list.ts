@@ -2,10 +2,10 @@
 import { escapePart } from '../key.js';
 import { prefixOf } from './address.js';
 import type { Context, ExitCode } from './command.js';
-import { clockOffset } from './connect.js';
+import { serverNowMs } from './connect.js';
 import { columnsOf } from './describe.js';
 import { progressOn } from './progress.js';
-import { type Entry, recordsOf, STATES, type State } from './records.js';
+import { type Entry, entryOf, type Found, recordsOf, STATES, type State, stateOf } from './records.js';
 import { table } from './table.js';
 import { count, many } from './text.js';
 
@@ -22,7 +22,6 @@ export const LISTED: readonly State[] = ['in_progress', 'failed', 'broken', 'unr
 export async function list(context: Context, { scope, states, limit }: ListOptions): Promise<ExitCode> {
   const { io, session, namespace, colors, width, heading } = context;
   const prefix = prefixOf(namespace, scope);
-  const offset = await clockOffset(session);
   const progress = progressOn(io);
   const signal = io.interruptible();
   const worst = new Worst(limit);
@@ -30,18 +29,17 @@ export async function list(context: Context, { scope, states, limit }: ListOptio
   let found = 0;
   try {
     const walk = { session, prefix, signal, onProgress: progress.update };
-    for await (const entries of recordsOf(walk, escapePart(namespace), offset)) {
-      looked += entries.length;
-      for (const entry of entries) {
-        if (!states.includes(entry.state)) continue;
-        found += 1;
-        worst.add(entry);
-      }
+    for await (const page of recordsOf(walk, escapePart(namespace))) {
+      looked += page.length;
+      const wanted = page.filter((record) => states.includes(stateOf(record)));
+      found += wanted.length;
+      worst.add(wanted);
     }
   } finally {
     progress.stop();
   }
-  const records = worst.sorted();
+  const now = await serverNowMs(session);
+  const records = worst.sorted().map((record) => entryOf(record, now));
   const complete = !signal.aborted;
   const document = { namespace, scope, states, looked, found, complete, records };
   context.print(document, () => {
@@ -52,25 +50,28 @@ export async function list(context: Context, { scope, states, limit }: ListOptio
   return complete ? 0 : 130;
 }
 
-/** Keeps the worst, and of the same state the oldest: as many as are asked for, and twice that in memory at most. */
+/** Keeps the worst, and of the same state the oldest: as many as are asked for, and little more than twice that in memory. */
 class Worst {
-  #kept: Entry[] = [];
+  #kept: Found[] = [];
 
   constructor(private readonly limit: number) {}
 
-  add(entry: Entry): void {
-    this.#kept.push(entry);
+  add(records: readonly Found[]): void {
+    this.#kept.push(...records);
     if (this.#kept.length >= 2 * this.limit) this.#kept = this.sorted();
   }
 
   /** A key may come twice from SCAN, and is kept once. */
-  sorted(): Entry[] {
-    const rank = ({ state }: Entry) => STATES.indexOf(state);
-    const byKey = new Map(this.#kept.map((entry) => [entry.redisKey, entry]));
-    return [...byKey.values()]
-      .sort((a, b) => rank(a) - rank(b) || (a.fence ?? 0) - (b.fence ?? 0) || (a.redisKey < b.redisKey ? -1 : 1))
-      .slice(0, this.limit);
+  sorted(): Found[] {
+    const byKey = new Map(this.#kept.map((record) => [record.address.redisKey, record]));
+    return [...byKey.values()].sort(byRank).slice(0, this.limit);
   }
+}
+
+function byRank(a: Found, b: Found): number {
+  const rank = (record: Found) => STATES.indexOf(stateOf(record));
+  const age = (a.info?.fence ?? 0) - (b.info?.fence ?? 0);
+  return rank(a) - rank(b) || age || (a.address.redisKey < b.address.redisKey ? -1 : 1);
 }
 
 function summary(

@@ -13,7 +13,7 @@ const WORDS = 40;
 
 export function progressOn({ stderr }: Io): Progress {
   if (!stderr.isTTY) return { update: () => {}, stop: () => {} };
-  const barsize = Math.max(5, Math.min(LONGEST_BAR, (stderr.columns ?? 80) - WORDS));
+  const barsize = Math.max(5, Math.min(LONGEST_BAR, (stderr.columns || 80) - WORDS));
   const bar = new SingleBar({
     stream: stderr,
     format: '[{bar}] {value} of {total} keys looked at',

@@ -1,5 +1,4 @@
 /** Records as the commands show them, one by one or all of a namespace. */
-import { performance } from 'node:perf_hooks';
 import { isDedupError } from '../errors.js';
 import { readRecordKey } from '../key.js';
 import type { RecordInfo } from '../outcome.js';
@@ -7,7 +6,7 @@ import { inspectRecord } from '../records.js';
 import { ExchangeError, type ServerConnection } from '../redis/connection.js';
 import { storeUnavailable } from '../verdicts.js';
 import { type Address, argumentsOf } from './address.js';
-import type { Session } from './connect.js';
+import { type Session, serverNowMs } from './connect.js';
 
 /** `unreadable`: under a record's key is what no version of the library that this one knows has written. */
 export type State = RecordInfo['state'] | 'unreadable';
@@ -33,46 +32,54 @@ export interface Entry {
   readonly fingerprint: string | null;
 }
 
-const NOTHING_KNOWN = {
-  attempt: null,
-  fence: null,
-  ageMs: null,
-  leaseRemainingMs: null,
-  expiresInMs: null,
-  resultBytes: null,
-  fingerprint: null,
-};
+/** What stands under a record's key; `info` null where it cannot be read. */
+export interface Found {
+  readonly address: Address;
+  readonly info: RecordInfo | null;
+}
+
+export function stateOf({ info }: Found): State {
+  return info?.state ?? 'unreadable';
+}
+
+/** @param serverNowMs by the server's clock, which fences are of */
+export function entryOf({ address, info }: Found, serverNowMs: number): Entry {
+  return {
+    ...address.names,
+    redisKey: address.redisKey,
+    arguments: argumentsOf(address),
+    state: info?.state ?? 'unreadable',
+    attempt: info?.attempt ?? null,
+    fence: info?.fence ?? null,
+    // A fence is the time of its claim, in µs, unless the clock has gone back since.
+    ageMs: info && Math.max(0, Math.round(serverNowMs - info.fence / 1_000)),
+    leaseRemainingMs: info?.leaseRemainingMs ?? null,
+    expiresInMs: info && Number.isFinite(info.expiresInMs) ? info.expiresInMs : null,
+    resultBytes: info?.resultBytes ?? null,
+    fingerprint: info?.fingerprint ?? null,
+  };
+}
 
 /**
- * How a record stands; null where there is none.
+ * How a key stands; null where there is no record.
  *
- * @param clockOffsetMs of the server's clock to `performance.now()`
  * @throws StoreUnavailableError
  */
-export async function look(session: Session, address: Address, clockOffsetMs: number): Promise<Entry | null> {
+export async function look({ parts }: Session, address: Address): Promise<Found | null> {
   const { redisKey, names } = address;
-  const subject = { key: names.key ?? redisKey, redisKey };
-  const named = { ...names, redisKey, arguments: argumentsOf(address) };
   try {
-    const info = await inspectRecord(session.parts, subject);
-    if (!info) return null;
-    const { state, attempt, fence, leaseRemainingMs, expiresInMs, resultBytes, fingerprint } = info;
-    return {
-      ...named,
-      state,
-      attempt,
-      fence,
-      // A fence is the time of its claim, in µs, unless the server's clock went back since.
-      ageMs: Math.max(0, Math.round(performance.now() + clockOffsetMs - fence / 1_000)),
-      leaseRemainingMs,
-      expiresInMs: Number.isFinite(expiresInMs) ? expiresInMs : null,
-      resultBytes,
-      fingerprint,
-    };
+    const info = await inspectRecord(parts, { key: names.key ?? redisKey, redisKey });
+    return info && { address, info };
   } catch (error) {
     if (!isUnreadable(error)) throw error;
-    return { ...named, state: 'unreadable', ...NOTHING_KNOWN };
+    return { address, info: null };
   }
+}
+
+/** As `look`, in full. */
+export async function inspectEntry(session: Session, address: Address): Promise<Entry | null> {
+  const found = await look(session, address);
+  return found && entryOf(found, await serverNowMs(session));
 }
 
 /** Neither bytes of another layout nor another type. */
@@ -129,13 +136,13 @@ export async function* keysOf({ session, prefix, signal, onProgress }: Walk): As
 }
 
 /** The records among the keys, page by page. */
-export async function* recordsOf(walk: Walk, namespace: string, clockOffsetMs: number): AsyncGenerator<Entry[]> {
+export async function* recordsOf(walk: Walk, namespace: string): AsyncGenerator<Found[]> {
   for await (const keys of keysOf(walk)) {
     const addresses = keys.flatMap((redisKey) => addressIn(redisKey, namespace, walk.prefix) ?? []);
     for (let from = 0; from < addresses.length; from += INSPECTED_AT_ONCE) {
       const some = addresses.slice(from, from + INSPECTED_AT_ONCE);
-      const looks = await Promise.all(some.map((address) => look(walk.session, address, clockOffsetMs)));
-      yield looks.filter((entry) => entry !== null);
+      const looks = await Promise.all(some.map((address) => look(walk.session, address)));
+      yield looks.filter((found) => found !== null);
     }
   }
 }

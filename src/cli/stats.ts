@@ -3,10 +3,10 @@ import { escapePart } from '../key.js';
 import { ExchangeError } from '../redis/connection.js';
 import { prefixOf } from './address.js';
 import type { Context, ExitCode } from './command.js';
-import { clockOffset, type Session } from './connect.js';
+import type { Session } from './connect.js';
 import { stateWords } from './describe.js';
 import { progressOn } from './progress.js';
-import { recordsOf, STATES, type State } from './records.js';
+import { recordsOf, STATES, type State, stateOf } from './records.js';
 import { type Column, table } from './table.js';
 import { bytes, count, many } from './text.js';
 
@@ -27,14 +27,13 @@ const MEMORY_USAGE = "return redis.call('MEMORY', 'USAGE', KEYS[1])";
 
 export async function stats(context: Context, { scope }: StatsOptions): Promise<ExitCode> {
   const { io, session, namespace, colors, width, heading } = context;
-  const offset = await clockOffset(session);
   const progress = progressOn(io);
   const signal = io.interruptible();
   const samples = new Map(STATES.map((state) => [state, new Sample(SAMPLE)]));
   try {
     const walk = { session, prefix: prefixOf(namespace, scope), signal, onProgress: progress.update };
-    for await (const entries of recordsOf(walk, escapePart(namespace), offset)) {
-      for (const { state, redisKey } of entries) samples.get(state)?.add(redisKey);
+    for await (const page of recordsOf(walk, escapePart(namespace))) {
+      for (const found of page) samples.get(stateOf(found))?.add(found.address.redisKey);
     }
   } finally {
     progress.stop();

@@ -189,8 +189,8 @@ export async function clock({ connection, scripts }: Looking, node: ServerConnec
     return untried(name, 'TIME', error);
   }
   const aheadMs = Math.round(best.aheadMs);
-  const side = aheadMs < 0 ? 'behind' : 'ahead of';
-  const detail = `${Math.abs(aheadMs).toLocaleString('en-US')} ms ${side} this process, give or take ${Math.ceil(best.tookMs / 2)} ms`;
+  const apart = `${Math.abs(aheadMs).toLocaleString('en-US')} ms ${aheadMs < 0 ? 'behind' : 'ahead of'}`;
+  const detail = `${aheadMs === 0 ? 'as' : apart} this process, give or take ${Math.ceil(best.tookMs / 2)} ms`;
   if (Math.abs(aheadMs) <= SKEW_MS) return { name, level: 'ok', detail };
   return {
     name,
