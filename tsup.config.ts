@@ -9,6 +9,8 @@ export default defineConfig({
     hono: 'src/http/hono.ts',
     fetch: 'src/http/fetch.ts',
     streams: 'src/streams/index.ts',
+    codecs: 'src/codecs/index.ts',
+    testing: 'src/testing/index.ts',
   },
   format: ['esm', 'cjs'],
   target: 'node20',
@@ -16,4 +18,8 @@ export default defineConfig({
   clean: true,
   splitting: true,
   treeshake: true,
+  esbuildOptions(options, { format }) {
+    // Jest, which requires, has no `import()` unless node is told so by a flag.
+    if (format === 'cjs') options.supported = { ...options.supported, 'dynamic-import': false };
+  },
 });

@@ -3,7 +3,7 @@ renew: extend the leases of running attempts.
 
 List     one entry a key; entries are independent
 KEYS[i]  record
-ARGV     per list: lease_ms (integer > 0), ttl_ms (integer > 0)
+ARGV     per list: lease_ms (integer; 0 ends it, as if its holder had been silent), ttl_ms (integer > 0)
          per entry: token (16 bytes), fence (integer)
 
 Returns  per entry: "renewed" | "lost" | "broken"

@@ -1,4 +1,6 @@
 /** How results become bytes and come back. */
+import { writerOf } from './codec-header.js';
+import { CodecError } from './errors.js';
 
 /** What a codec is told of the record that it writes or reads. */
 export interface CodecContext {
@@ -32,9 +34,24 @@ export const json: JsonCodec = {
     return text;
   },
   decode(bytes) {
-    return bytes.length === 0 ? undefined : JSON.parse(bytes.toString());
+    const writer = writerOf(bytes);
+    if (writer) throw new CodecError(`Expected the bytes of \`json\`, found ${writer}`);
+    return bytes.length === 0 ? undefined : parseStored(bytes.toString());
   },
 };
+
+/**
+ * JSON that is stored. The parser's own message would show it.
+ *
+ * @throws CodecError
+ */
+export function parseStored(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new CodecError('Expected JSON, found other bytes');
+  }
+}
 
 /** Marks the codec of calls whose record is a mark in a set: no result is kept. */
 export interface NoResult extends Codec {
@@ -43,6 +60,24 @@ export interface NoResult extends Codec {
 
 /** The codec of calls with `record: set`. */
 export const noResult: NoResult = { form: 'none', encode: () => '', decode: () => undefined };
+
+/**
+ * Of a codec that is a layer around another: makes the same layer around a different one. Registered, since entry points
+ * may be bundled apart.
+ *
+ * @internal
+ */
+export const AROUND: unique symbol = Symbol.for('redis-once.codec.around');
+
+/**
+ * The layers of a codec, around another in the place of the innermost.
+ *
+ * @internal
+ */
+export function layersAround(codec: Codec, inner: Codec): Codec {
+  const { [AROUND]: around } = codec as { readonly [AROUND]?: (inner: Codec) => Codec };
+  return around ? around(inner) : inner;
+}
 
 /** What callers get of a handler's `T`: its JSON form with a JSON codec, `T` itself with any other that keeps it. */
 export type Stored<T, C extends Codec = JsonCodec> = C extends { readonly form: 'json' }

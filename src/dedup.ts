@@ -320,6 +320,10 @@ export class Dedup<out C extends Codec = JsonCodec> {
       windowMs: workOf(settings.record)?.windowMs,
       parts,
       slot: settings.slot,
+      codec: settings.codec,
+      /** The same view as another process has it: on a connection of its own, with parts of its own. */
+      onConnection: (redis: RedisConnection): Dedup<C> =>
+        this.#makeView(new View(new Parts(redis, parts.settings), prefix, settings, true)),
       /** A view whose calls do so where Redis is not reached. */
       onStoreFailure: (onStoreFailure: DedupSettings['onStoreFailure']): Dedup<C> =>
         this.#makeView(new View(parts, prefix, { ...settings, onStoreFailure }, false)),

@@ -2,7 +2,7 @@
 import { type Attempt, HandlerRun, isPromiseLike } from './attempt.js';
 import { monotonicMs } from './clock.js';
 import { refusalError } from './effects/refusal.js';
-import { ClosedError, CodecError, LeaseLostError, ResultTooLargeError } from './errors.js';
+import { ClosedError, CodecError, isDedupError, LeaseLostError, ResultTooLargeError } from './errors.js';
 import { writeFailure } from './failure.js';
 import { commit, notCommitted, type Refusal, type Settlement, settle, untilAnswered } from './finish.js';
 import { given } from './given.js';
@@ -14,8 +14,16 @@ import type { ScriptReply } from './redis/scripts.js';
 import { onAbort } from './signals.js';
 import { outcomeUnknown } from './verdicts.js';
 
+/** A handler's result. */
+export interface Result {
+  /** As it is stored. */
+  readonly bytes: string | Buffer;
+  /** As every caller gets it. */
+  readonly value: unknown;
+}
+
 /**
- * The handler's result as it is stored, once it is.
+ * The handler's result, once it is stored.
  *
  * @param tell is given what the key stands at, where that is the same for all who ask
  * @throws the handler's own error, or why its result was not stored
@@ -25,7 +33,7 @@ export async function execute(
   call: Call,
   attempt: Attempt,
   tell: (answer: Answer) => void,
-): Promise<string | Buffer> {
+): Promise<Result> {
   const { key, redisKey, mark, settings } = call;
   const { signal } = settings;
   const unlisten = onAbort(signal, (reason) => attempt.interrupt(reason));
@@ -38,13 +46,15 @@ export async function execute(
     }
     for (let number = 0; ; number += 1) {
       const run = new HandlerRun(attempt, call, parts.recorder);
-      let result: string | Buffer;
+      let result: Result;
       let ran = false;
       try {
         let value: unknown = parts.callHandler(run, call.handler);
         if (isPromiseLike(value)) value = await value;
         ran = true;
-        result = encodeResult(parts, call, value);
+        const bytes = encodeResult(parts, call, value);
+        // Before the commit: what cannot be read back would be stored for nobody.
+        result = { bytes, value: decodeResult(call, bytes) };
       } catch (error) {
         await (ran ? release(parts, attempt, 'failed') : endFailed(parts, call, attempt, error, tell));
         throw error;
@@ -52,7 +62,7 @@ export async function execute(
       committing = true;
       const { effects, agree } = run;
       const retentionMs = mark?.keptMs ?? settings.retentionMs;
-      const commitment = { retentionMs, result, effects, agree, run: number };
+      const commitment = { retentionMs, result: result.bytes, effects, agree, run: number };
       const refusal = await commit(parts, attempt.terms, commitment);
       committing = false;
       if (refusal) {
@@ -60,7 +70,7 @@ export async function execute(
         if (refusal.reason === null && number < settings.conflictRetries && !attempt.isToEnd) continue;
         await refuse(parts, run, refusal);
       }
-      tell({ status: 'completed', attempt: attempt.terms.attempt, result });
+      tell({ status: 'completed', attempt: attempt.terms.attempt, result: result.bytes });
       return result;
     }
   } catch (error) {
@@ -126,7 +136,7 @@ export function encodeResult(parts: Parts, { key, redisKey, settings }: Call, va
   try {
     encoded = settings.codec.encode(value, { redisKey });
   } catch (cause) {
-    throw new CodecError('The codec cannot encode the result', { key, cause });
+    throw codecError(key, 'encode', cause);
   }
   if (typeof encoded !== 'string' && !(encoded instanceof Uint8Array)) {
     throw new CodecError(`Expected the codec to encode to a string or a Buffer, got ${given(encoded)}`, { key });
@@ -148,8 +158,14 @@ export function decodeResult({ key, redisKey, settings }: Call, result: string |
     // A copy: a codec may keep or change what it is given, and the bytes are shared.
     return settings.codec.decode(Buffer.from(result as string), { redisKey });
   } catch (cause) {
-    throw new CodecError('The codec cannot decode the stored result', { key, cause });
+    throw codecError(key, 'decode', cause);
   }
+}
+
+function codecError(key: string, verb: 'encode' | 'decode', cause: unknown): CodecError {
+  // What the library's own codecs say holds nothing of a result.
+  const why = isDedupError(cause, 'CODEC') ? `: ${cause.message}` : '';
+  return new CodecError(`The codec cannot ${verb} the result${why}`, { key, cause });
 }
 
 /**

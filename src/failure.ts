@@ -1,4 +1,5 @@
 /** Stored failures: what is kept of a handler's error, as JSON, whatever the codec of results. */
+import { parseStored } from './codec.js';
 import type { StoredFailure } from './errors.js';
 
 const LONGEST_NAME = 256;
@@ -17,7 +18,7 @@ export function writeFailure(error: unknown): string {
 }
 
 export function readFailure(bytes: Buffer): StoredFailure {
-  return JSON.parse(bytes.toString()) as StoredFailure;
+  return parseStored(bytes.toString()) as StoredFailure;
 }
 
 /** What is thrown may be anything, an object whose properties throw included. */

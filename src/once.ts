@@ -137,8 +137,8 @@ class Life {
           const result = await execute(parts, call, attempt, (answer) => {
             this.#answer = answer;
           });
-          if (parts.durability) await parts.durability.confirm(call, result);
-          return this.#executed(attempt, result);
+          if (parts.durability) await parts.durability.confirm(call, result.bytes);
+          return this.#executed(attempt, result.value);
         }
         case 'completed':
           this.#answer = { status, attempt: Number(fields[0]), result: fields[1] as Buffer };
@@ -212,14 +212,14 @@ class Life {
     return attempt;
   }
 
-  #executed(attempt: Attempt, result: string | Buffer): Outcome<unknown> {
+  #executed(attempt: Attempt, value: unknown): Outcome<unknown> {
     const { parts, call } = this;
     const waitedMs = this.#waitedMs;
     const number = attempt.terms.attempt;
     if (parts.events.areHeard('executed')) {
       parts.events.emit('executed', parts.subject(call), { attempt: number, waitedMs, ranMs: attempt.ranMs });
     }
-    return { status: 'executed', value: decodeResult(call, result), attempt: number, waitedMs };
+    return { status: 'executed', value, attempt: number, waitedMs };
   }
 
   /** What an answer is to this call. */

@@ -85,7 +85,8 @@ export class Parts {
   readonly recorder = ({ key, redisKey, mark }: RecorderSubject): Recorder => {
     const { connection } = this;
     const { keyPrefix, isCluster } = connection;
-    return new Recorder({ key, redisKey, namespace: this.#namespace, keyPrefix, isCluster, connection, mark });
+    const terms = { key, redisKey, namespace: this.#namespace, keyPrefix, isCluster, mark };
+    return new Recorder({ ...terms, connection: connection.origin });
   };
 
   /** Tells of an attempt whose lease is lost. */
@@ -96,6 +97,11 @@ export class Parts {
 
   subject({ key, redisKey }: { key: string; redisKey: string }): EventSubject {
     return { namespace: this.settings.namespace, key, redisKey };
+  }
+
+  /** Those that have begun and not ended, in this process. */
+  get running(): ReadonlySet<Attempt> {
+    return this.#running;
   }
 
   /** Aborts when the Dedup closes: calls that wait give up. */
@@ -125,7 +131,7 @@ export class Parts {
    */
   refuseReentry(key: string, redisKey: string): void {
     for (let frame = frames.getStore(); frame; frame = frame.outer) {
-      if (frame.redisKey === redisKey && frame.connection === this.connection && frame.attempt.running) {
+      if (frame.redisKey === redisKey && frame.connection === this.connection.origin && frame.attempt.running) {
         throw new InProgressError('The key is in progress: this call comes from inside its own handler', {
           key,
           retryAfterMs: Math.ceil(frame.attempt.lease.remainingMs),
@@ -150,7 +156,7 @@ export class Parts {
   /** Calls a handler, so that calls from inside it are known. */
   callHandler<T>(run: HandlerRun, handler: Handler<T>): T | Promise<T> {
     const { attempt } = run;
-    const { connection } = this;
+    const connection = this.connection.origin;
     const frame = { connection, redisKey: attempt.terms.redisKey, attempt, outer: frames.getStore() };
     return frames.run(frame, () => run.call(handler));
   }

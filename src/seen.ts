@@ -70,7 +70,7 @@ export function recordMarkOf(
   if (!work) return undefined;
   const { connection, settings } = parts;
   const { key, redisKey } = subject;
-  if (work.connection !== connection) {
+  if (work.connection !== connection.origin) {
     throw new InvalidOptionError('Expected `record` to be a set on the connection of the call', { key });
   }
   const mark = work.markOfRecord(subject);
@@ -101,7 +101,7 @@ class Work implements SeenWork {
   ) {}
 
   get connection(): object {
-    return this.parts.connection;
+    return this.parts.connection.origin;
   }
 
   get windowMs(): number {

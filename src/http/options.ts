@@ -1,5 +1,5 @@
 /** What a route that takes an Idempotency-Key may be told, whatever its framework. */
-import type { Codec } from '../codec.js';
+import { type Codec, layersAround } from '../codec.js';
 import { type Dedup, INSIDE } from '../dedup.js';
 import { InvalidOptionError } from '../errors.js';
 import { given } from '../given.js';
@@ -156,7 +156,9 @@ function viewOf(dedup: Dedup<Codec>, options: IdempotencyOptions<never>): Dedup<
   const { retention, lease, waitTimeout, maxAttempts, maxRunTime, onStoreFailure } = options;
   const onInProgress = oneOf('throw', 'wait')('onInProgress', options.onInProgress ?? 'throw') as 'throw' | 'wait';
   const own = { retention, lease, waitTimeout, maxAttempts, maxRunTime, onInProgress };
-  const view = dedup.with({ ...own, record: 'full', codec: responseCodec, onError: 'release', conflictRetries: 0 });
+  // A response has a form of its own; what the Dedup's codec has around its results (compression, encryption), it has as well.
+  const codec = layersAround(dedup[INSIDE].codec, responseCodec);
+  const view = dedup.with({ ...own, record: 'full', codec, onError: 'release', conflictRetries: 0 });
   if (onStoreFailure === undefined) return view;
   return view[INSIDE].onStoreFailure(
     oneOf('throw', 'proceed')('onStoreFailure', onStoreFailure) as 'throw' | 'proceed',

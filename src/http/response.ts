@@ -1,5 +1,5 @@
 /** A response as it is stored and told again: status, a few headers, and the bytes of its body. */
-import type { Codec } from '../codec.js';
+import { type Codec, parseStored } from '../codec.js';
 
 export interface HttpResponse {
   readonly status: number;
@@ -56,7 +56,7 @@ export const responseCodec: Codec = {
   },
   decode(bytes: Buffer): HttpResponse {
     const end = 4 + bytes.readUInt32BE(0);
-    const { status, headers, large } = JSON.parse(bytes.toString('utf8', 4, end)) as Head;
+    const { status, headers, large } = parseStored(bytes.toString('utf8', 4, end)) as Head;
     return { status, headers, body: large ? null : bytes.subarray(end) };
   },
 };

@@ -125,6 +125,11 @@ export class Connection {
     return connection;
   }
 
+  /**
+   * Itself, or the connection that it stands in for as one of another process (src/testing): what is compared where a set, or
+   * a handler that the present code runs in, must be of the same connection.
+   */
+  origin: Connection = this;
   /** Rises whenever the connection drops; in Cluster, whenever one to a node does. */
   epoch = 0;
   readonly #statusListeners = new Set<() => void>();

@@ -4,9 +4,9 @@ import { createServer as createHttpServer } from 'node:http';
 import { createServer, type Server, type Socket } from 'node:net';
 import { describe, expect, inject, onTestFinished, test } from 'vitest';
 import { readTarget } from '../../src/cli/target.js';
+import { freePort } from '../../src/testing/server.js';
 import { runCli } from '../support/cli.js';
 import { connect, freshNamespace, ownRedis } from '../support/index.js';
-import { freePort } from '../support/redis/server.js';
 
 const SECRET = 'S3cret-word';
 

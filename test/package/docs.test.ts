@@ -91,6 +91,8 @@ function compile(examples: readonly Example[]): Map<string, string[]> {
       'redis-once': ['src/index.ts'],
       'redis-once/bullmq': ['src/bullmq/index.ts'],
       'redis-once/streams': ['src/streams/index.ts'],
+      'redis-once/codecs': ['src/codecs/index.ts'],
+      'redis-once/testing': ['src/testing/index.ts'],
       'redis-once/*': ['src/http/*.ts'],
     },
     // An example shows what one gets, and need not use it.

@@ -36,8 +36,8 @@ afterAll(() => rm(workshop, { recursive: true, force: true }));
 test('the tarball holds the build, the papers and the manifest, and nothing else', async () => {
   const files = (await run(workshop, 'tar', '-tzf', tarball)).trim().split('\n').sort();
   const papers = (await readdir(PROJECT)).filter((name) => /^(README\.md|LICENSE|CHANGELOG\.md)$/.test(name));
-  const build = ['index', 'bullmq', 'express', 'fastify', 'hono', 'fetch', 'streams'].flatMap((entry) =>
-    ['cjs', 'd.cts', 'd.ts', 'js'].map((ending) => `dist/${entry}.${ending}`),
+  const build = ['index', 'bullmq', 'express', 'fastify', 'hono', 'fetch', 'streams', 'codecs', 'testing'].flatMap(
+    (entry) => ['cjs', 'd.cts', 'd.ts', 'js'].map((ending) => `dist/${entry}.${ending}`),
   );
   const bin = ['dist/cli.cjs', 'dist/cli.licenses.txt'];
   expect(files).toEqual(
@@ -94,6 +94,20 @@ describe.each(['5', '6'])('beside ioredis %s', (version) => {
       expect(named).toEqual(
         expect.arrayContaining(['commander', 'cli-table3', 'cli-progress', 'picocolors', 'string-width']),
       );
+    },
+    TIME_LIMIT_MS,
+  );
+
+  test.each(['kits.mjs', 'kits.cjs'])(
+    'codecs and test kit load by %s without the libraries that they may be given, and the process ends',
+    async (program) => {
+      const told = await runWith(
+        { TEST_REDIS_URL: inject('redisUrl') },
+        userFolder(version),
+        process.execPath,
+        program,
+      );
+      expect(JSON.parse(told)).toEqual({ stored: 'secret', attempts: [1, 2], total: '1', wrong: 'INVALID_OPTION' });
     },
     TIME_LIMIT_MS,
   );
@@ -274,12 +288,16 @@ function userFolder(version: string): string {
  * @throws Error with all that it wrote, where it fails
  */
 async function run(cwd: string, command: string, ...args: string[]): Promise<string> {
+  return runWith({}, cwd, command, ...args);
+}
+
+async function runWith(more: NodeJS.ProcessEnv, cwd: string, command: string, ...args: string[]): Promise<string> {
   // An npm that runs these tests tells those inside it where its own project is.
   const { INIT_CWD: _, npm_config_local_prefix: __, ...env } = process.env;
   try {
     const { stdout } = await promisify(execFile)(command, args, {
       cwd,
-      env,
+      env: { ...env, ...more },
       timeout: TIME_LIMIT_MS,
       maxBuffer: 2 ** 26,
     });

@@ -1,7 +1,7 @@
 /** A Redis Cluster of our own: primaries that share the slots, without replicas. */
 import { Redis } from 'ioredis';
+import { freePort, type RedisServer } from '../../../src/testing/server.js';
 import { startRedis } from './index.js';
-import { freePort, type RedisServer } from './server.js';
 
 const SLOTS = 16_384;
 const NODES = 3;

@@ -4,7 +4,7 @@ import { access, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
-import type { ServerBinary } from './server.js';
+import type { ServerBinary } from '../../../src/testing/server.js';
 
 const run = promisify(execFile);
 

@@ -1,12 +1,11 @@
 /** A Redis for everything: tests, demo, examples. Found, or provided. */
-import { access, constants } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
-import { containerImage, hasContainers, startContainer } from './container.js';
+import { containerImage, hasContainers } from '../../../src/testing/container.js';
+import type { RedisServer } from '../../../src/testing/server.js';
+import { ofBinary, ofImage, type ServerSource, sourceAtHand } from '../../../src/testing/sources.js';
 import { debianBinary, suiteBinary } from './debian.js';
-import { type RedisServer, type ServerBinary, startBinary } from './server.js';
 import { SERVER_VERSIONS, type ServerVersion, SOURCES } from './versions.js';
 
-export type { RedisServer } from './server.js';
+export type { RedisServer } from '../../../src/testing/server.js';
 export type { ServerVersion } from './versions.js';
 
 const NOTHING_FOUND =
@@ -28,9 +27,9 @@ export interface PlainRedis {
 export async function plainRedis(): Promise<PlainRedis> {
   const url = process.env.TEST_REDIS_URL;
   if (url) return { url, origin: 'TEST_REDIS_URL', stop: async () => {} };
-  const provider = await findProvider();
-  const server = await provider.start([]);
-  return { url: server.url, origin: provider.origin, stop: () => server.stop() };
+  const source = await findSource();
+  const server = await source.start([]);
+  return { url: server.url, origin: source.origin, stop: () => server.stop() };
 }
 
 /**
@@ -41,7 +40,7 @@ export async function plainRedis(): Promise<PlainRedis> {
  * @throws Error naming what to install, where there is none
  */
 export async function startRedis(args: readonly string[] = [], version?: ServerVersion): Promise<RedisServer> {
-  return (await (version ? providerOf(version) : findProvider())).start(args);
+  return (await (version ? sourceOf(version) : findSource())).start(args);
 }
 
 /**
@@ -52,30 +51,22 @@ export async function startRedis(args: readonly string[] = [], version?: ServerV
  * @throws Error where the server at hand is a container
  */
 export async function startSentinel(config: readonly string[]): Promise<RedisServer> {
-  return (await findProvider()).start(['--sentinel'], `${config.join('\n')}\n`);
+  return (await findSource()).start(['--sentinel'], `${config.join('\n')}\n`);
 }
 
-interface Provider {
-  readonly origin: string;
-  start(args: readonly string[], config?: string): Promise<RedisServer>;
-}
+let found: Promise<ServerSource> | undefined;
 
-let found: Promise<Provider> | undefined;
-
-function findProvider(): Promise<Provider> {
-  found ??= seekProvider();
+function findSource(): Promise<ServerSource> {
+  found ??= seekSource();
   return found;
 }
 
-async function seekProvider(): Promise<Provider> {
+async function seekSource(): Promise<ServerSource> {
   const wanted = process.env.TEST_REDIS;
   if (wanted === 'containers') return ofImage(containerImage());
-  if (wanted) return providerOf(versionNamed(wanted));
-  for (const name of ['redis-server', 'valkey-server']) {
-    const command = await onPath(name);
-    if (command) return ofBinary({ command }, `${name} on the PATH`);
-  }
-  if (await hasContainers()) return ofImage(containerImage());
+  if (wanted) return sourceOf(versionNamed(wanted));
+  const atHand = await sourceAtHand();
+  if (atHand) return atHand;
   const binary = await debianBinary();
   if (binary) return ofBinary(binary, "Debian's redis-server, unpacked into a cache folder");
   throw new Error(NOTHING_FOUND);
@@ -88,15 +79,15 @@ function versionNamed(name: string): ServerVersion {
   return version;
 }
 
-const ofVersion = new Map<ServerVersion, Promise<Provider>>();
+const ofVersion = new Map<ServerVersion, Promise<ServerSource>>();
 
-function providerOf(version: ServerVersion): Promise<Provider> {
-  const provider = ofVersion.get(version) ?? seekVersion(version);
-  ofVersion.set(version, provider);
-  return provider;
+function sourceOf(version: ServerVersion): Promise<ServerSource> {
+  const source = ofVersion.get(version) ?? seekVersion(version);
+  ofVersion.set(version, source);
+  return source;
 }
 
-async function seekVersion(version: ServerVersion): Promise<Provider> {
+async function seekVersion(version: ServerVersion): Promise<ServerSource> {
   const { command, image, suite } = SOURCES[version];
   if (process.env.TEST_REDIS === 'containers' || (await hasContainers())) return ofImage(image);
   try {
@@ -105,32 +96,4 @@ async function seekVersion(version: ServerVersion): Promise<Provider> {
     const message = `No ${version} could be had: start Docker (${image}), or run on Debian and let its packages be fetched.`;
     throw new Error(message, { cause });
   }
-}
-
-function ofImage(image: string): Provider {
-  return {
-    origin: `a container of ${image}`,
-    start: async (args, config) => {
-      if (config !== undefined) throw new Error('Sentinels are run of a server on this machine, not of a container.');
-      return startContainer(image, args);
-    },
-  };
-}
-
-function ofBinary(binary: ServerBinary, origin: string): Provider {
-  return { origin, start: (args, config) => startBinary(binary, args, config) };
-}
-
-async function onPath(name: string): Promise<string | undefined> {
-  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
-    const command = join(folder, name);
-    if (
-      await access(command, constants.X_OK).then(
-        () => true,
-        () => false,
-      )
-    )
-      return command;
-  }
-  return undefined;
 }

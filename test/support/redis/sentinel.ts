@@ -4,8 +4,8 @@
  * made a replica after one, where that takes eight to ten.
  */
 import { Redis } from 'ioredis';
+import type { RedisServer } from '../../../src/testing/server.js';
 import { startRedis, startSentinel } from './index.js';
-import type { RedisServer } from './server.js';
 
 const REPLICAS = 2;
 const SENTINELS = 3;

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -25,12 +25,17 @@ export interface RedisServer {
 /** How to run a server: a command and what its libraries need. */
 export interface ServerBinary {
   readonly command: string;
-  /** Before the server's own. */
+  /** In front of the server's own. */
   readonly args?: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
 }
 
 const PORT_TRIES = 5;
+/**
+ * Ends a server, and its folder with it, when we end, however that is: its input is a pipe of ours, which the system closes even
+ * after SIGKILL.
+ */
+const GUARD = 'read -r _; kill -9 "$1"; rm -rf "$2"';
 
 /**
  * @param args as on the server's command line: `['--appendonly', 'yes']`
@@ -78,16 +83,23 @@ class BinaryServer implements RedisServer {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#child = child;
-    const endWithUs = () => child.kill('SIGKILL');
-    process.once('exit', endWithUs);
-    child.once('exit', () => process.off('exit', endWithUs));
+    const guard = spawn('sh', ['-c', GUARD, 'sh', String(child.pid), this.folder], {
+      stdio: ['pipe', 'ignore', 'ignore'],
+    });
+    child.once('exit', () => guard.kill('SIGKILL'));
     await ready(child);
+    // They keep no process alive that is done.
+    for (const process of [child, guard]) {
+      process.unref();
+      for (const stream of process.stdio) (stream as Socket | null)?.unref();
+    }
   }
 
   async kill(): Promise<void> {
     const child = this.#child;
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
     const exited = once(child, 'exit');
+    child.ref();
     child.kill('SIGKILL');
     await exited;
   }
