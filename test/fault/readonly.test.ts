@@ -283,7 +283,7 @@ test('made a replica and a primary again under load, time and again, a server lo
     codes.set(code, (codes.get(code) ?? 0) + 1);
   }
   console.log(`seed ${seed}: ${JSON.stringify(Object.fromEntries(codes))}`);
-}, 60_000);
+}, 60_000 + TOGGLES * 3_000);
 
 /** How many scripts the server was asked to run. */
 async function scriptsAsked(redis: Redis6): Promise<number> {

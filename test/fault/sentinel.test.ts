@@ -29,7 +29,7 @@ type Options = Omit<RedisOptions, 'replyMapping'>;
 
 /** As docs/failover.md says, and as ioredis is by itself. */
 const WATCHFUL: Options = {
-  reconnectOnError: ({ message }) => message.startsWith('READONLY'),
+  reconnectOnError: ({ message }) => /^(READONLY|NOREPLICAS)/.test(message),
   socketTimeout: 500,
 };
 const OPTIONS: Record<string, Options> = { watchful: WATCHFUL, unaware: {} };
@@ -58,7 +58,7 @@ test(
     onTestFinished(() => group.stop());
     const namespace = freshNamespace();
     const ledger = new Ledger(namespace, random);
-    let readOnly = 0;
+    let refused = 0;
 
     const makeCaller = (name: string, redis: Redis6, durability: DedupOptions['durability']): Caller => {
       const dedup = new Dedup(redis, {
@@ -72,7 +72,7 @@ test(
       const losses: string[] = [];
       dedup.on('historyLost', ({ loss }) => losses.push(loss));
       dedup.on('storeError', ({ code }) => {
-        if (code === 'READONLY') readOnly += 1;
+        if (code === 'READONLY' || code === 'NOREPLICAS') refused += 1;
       });
       for (let line = 0; line < LINES; line += 1) ledger.addCaller(name, dedup);
       return { name, isDurable: durability !== undefined, losses };
@@ -142,11 +142,11 @@ test(
       'demoted by hand': async (primary) => {
         await group.switchOver();
         const heir = await group.promoted(primary);
-        const before = readOnly;
+        const before = refused;
         // The sentinels would drop its clients as well.
         await group.follow(primary, heir);
         await happens(() => watchful.every(isOn(heir)));
-        await happens(() => readOnly > before || clients.every(isOn(heir)));
+        await happens(() => refused > before || clients.every(isOn(heir)));
         await dropClientsOf(primary);
       },
       frozen: async (primary) => {
@@ -189,7 +189,7 @@ test(
     const primary = await group.settled();
     const context = `seed ${seed}`;
     const lost = await ledger.judge(group.commands(primary), calms, context);
-    tally(ledger.told, lost, durable, counts, readOnly);
+    tally(ledger.told, lost, durable, counts, refused);
     expect(Math.max(...ledger.told.map(({ tookMs }) => tookMs)), context).toBeLessThan(DEADLINE_MS);
     const allowed = ['STORE_UNAVAILABLE', 'OUTCOME_UNKNOWN', 'LEASE_LOST', 'IN_PROGRESS', 'NOT_DURABLE'];
     expect(
@@ -217,7 +217,7 @@ function tally(
   lost: readonly Told[],
   durable: ReadonlySet<string>,
   counts: ReadonlyMap<string, number>,
-  readOnly: number,
+  refused: number,
 ): void {
   const by = (what: (told: Told) => string, of: readonly Told[]) => {
     const sums: Record<string, number> = {};
@@ -234,7 +234,7 @@ function tally(
         told.filter(({ value }) => value !== undefined),
       )}`,
       `lost whole ${lost.length}, ${by(way, lost)}; of these confirmed ${lost.filter(({ caller }) => durable.has(caller)).length}`,
-      `exchanges refused with READONLY ${readOnly}, longest call ${Math.round(Math.max(...told.map(({ tookMs }) => tookMs)))} ms`,
+      `exchanges that ended with READONLY or NOREPLICAS ${refused}, longest call ${Math.round(Math.max(...told.map(({ tookMs }) => tookMs)))} ms`,
     ].join('\n'),
   );
 }
