@@ -15,7 +15,7 @@ import { SentinelGroup } from '../support/redis/sentinel.js';
 const KINDS = ['killed', 'switched over', 'demoted by hand', 'frozen'] as const;
 const FAILOVERS = Number(process.env.TEST_SENTINEL_FAILOVERS ?? KINDS.length);
 /** Acknowledgements between two failovers, at least. */
-const CALM_CALLS = Number(process.env.TEST_SENTINEL_CALLS ?? 200);
+const CALM_CALLS = Number(process.env.TEST_SENTINEL_CALLS ?? 150);
 const LINES = 3;
 
 const REDIS_TIMEOUT_MS = 1_000;

@@ -11,7 +11,7 @@ const REPLICAS = 2;
 const SENTINELS = 3;
 const NAME = 'primary';
 const DOWN_AFTER_MS = 1_000;
-const PACE = { 'info-period': 300, 'publish-period': 300, 'ask-period': 300, 'min-link-reconnect-period': 300 };
+const PACE = { 'info-period': 200, 'publish-period': 200, 'ask-period': 200, 'min-link-reconnect-period': 200 };
 
 export class SentinelGroup {
   readonly #commands = new Map<RedisServer, Redis>();
