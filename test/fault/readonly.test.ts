@@ -231,59 +231,63 @@ describe.each([
 const TOGGLES = Number(process.env.TEST_READONLY_TOGGLES ?? 12);
 const TIMEOUT_MS = 200;
 
-test('made a replica and a primary again under load, time and again, a server loses nothing and all are told the truth', async () => {
-  const seed = chooseSeed();
-  const random = seededRandom(seed);
-  const { url } = await ownServer();
-  const admin = connect({}, url);
-  const namespace = freshNamespace();
-  const ledger = new Ledger(namespace, random);
-  // All of it is one history: who gets a result of a key gets the same.
-  ledger.calm = 0;
-  const moving: Omit<RedisOptions, 'replyMapping'> = {
-    reconnectOnError: ({ message }) => message.startsWith('READONLY'),
-  };
-  for (const [name, Redis] of [
-    ['5', Redis5 as unknown as typeof Redis6],
-    ['6', Redis6],
-  ] as const) {
-    for (const options of [{}, moving]) {
-      const redis = new Redis(url, { retryStrategy: () => 10, ...options });
-      redis.on('error', () => {});
-      const dedup = new Dedup(redis, { namespace, redisTimeout: TIMEOUT_MS, lease: '500ms', waitTimeout: '2s' });
-      onTestFinished(async () => {
-        await dedup.close({ drain: 0 });
-        redis.disconnect();
-      });
-      for (let line = 0; line < 4; line += 1) ledger.addCaller(`ioredis ${name}`, dedup);
+test(
+  'made a replica and a primary again under load, time and again, a server loses nothing and all are told the truth',
+  async () => {
+    const seed = chooseSeed();
+    const random = seededRandom(seed);
+    const { url } = await ownServer();
+    const admin = connect({}, url);
+    const namespace = freshNamespace();
+    const ledger = new Ledger(namespace, random);
+    // All of it is one history: who gets a result of a key gets the same.
+    ledger.calm = 0;
+    const moving: Omit<RedisOptions, 'replyMapping'> = {
+      reconnectOnError: ({ message }) => message.startsWith('READONLY'),
+    };
+    for (const [name, Redis] of [
+      ['5', Redis5 as unknown as typeof Redis6],
+      ['6', Redis6],
+    ] as const) {
+      for (const options of [{}, moving]) {
+        const redis = new Redis(url, { retryStrategy: () => 10, ...options });
+        redis.on('error', () => {});
+        const dedup = new Dedup(redis, { namespace, redisTimeout: TIMEOUT_MS, lease: '500ms', waitTimeout: '2s' });
+        onTestFinished(async () => {
+          await dedup.close({ drain: 0 });
+          redis.disconnect();
+        });
+        for (let line = 0; line < 4; line += 1) ledger.addCaller(`ioredis ${name}`, dedup);
+      }
     }
-  }
-  const given = () => ledger.told.filter(({ value }) => value !== undefined).length;
-  const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-  for (let toggle = 0; toggle < TOGGLES; toggle += 1) {
-    const enough = given() + 20 + Math.floor(random() * 50);
-    await Promise.race([until(() => given() >= enough), ledger.failure]);
-    await admin.config('SET', 'replica-serve-stale-data', random() < 0.5 ? 'yes' : 'no');
-    await demote(admin);
-    // Some outlast the deadline of an exchange, most do not.
-    await pause(random() * 1.5 * TIMEOUT_MS);
-    await promote(admin);
-  }
-  await ledger.end();
-  const allowed = ['STORE_UNAVAILABLE', 'OUTCOME_UNKNOWN', 'LEASE_LOST', 'IN_PROGRESS'];
-  expect(
-    ledger.told.filter(({ error }) => error && !allowed.includes(error.code)),
-    `seed ${seed}`,
-  ).toEqual([]);
-  const lost = await ledger.judge(admin, new Set([0]), `seed ${seed}`);
-  expect(lost, `seed ${seed}`).toEqual([]);
-  const codes = new Map<string, number>();
-  for (const { error } of ledger.told) {
-    const code = error?.code ?? 'a result';
-    codes.set(code, (codes.get(code) ?? 0) + 1);
-  }
-  console.log(`seed ${seed}: ${JSON.stringify(Object.fromEntries(codes))}`);
-}, 60_000 + TOGGLES * 3_000);
+    const given = () => ledger.told.filter(({ value }) => value !== undefined).length;
+    const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+    for (let toggle = 0; toggle < TOGGLES; toggle += 1) {
+      const enough = given() + 20 + Math.floor(random() * 50);
+      await Promise.race([until(() => given() >= enough), ledger.failure]);
+      await admin.config('SET', 'replica-serve-stale-data', random() < 0.5 ? 'yes' : 'no');
+      await demote(admin);
+      // Some outlast the deadline of an exchange, most do not.
+      await pause(random() * 1.5 * TIMEOUT_MS);
+      await promote(admin);
+    }
+    await ledger.end();
+    const allowed = ['STORE_UNAVAILABLE', 'OUTCOME_UNKNOWN', 'LEASE_LOST', 'IN_PROGRESS'];
+    expect(
+      ledger.told.filter(({ error }) => error && !allowed.includes(error.code)),
+      `seed ${seed}`,
+    ).toEqual([]);
+    const lost = await ledger.judge(admin, new Set([0]), `seed ${seed}`);
+    expect(lost, `seed ${seed}`).toEqual([]);
+    const codes = new Map<string, number>();
+    for (const { error } of ledger.told) {
+      const code = error?.code ?? 'a result';
+      codes.set(code, (codes.get(code) ?? 0) + 1);
+    }
+    console.log(`seed ${seed}: ${JSON.stringify(Object.fromEntries(codes))}`);
+  },
+  60_000 + TOGGLES * 3_000,
+);
 
 /** How many scripts the server was asked to run. */
 async function scriptsAsked(redis: Redis6): Promise<number> {
