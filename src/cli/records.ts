@@ -44,9 +44,12 @@ export function stateOf({ info }: Found): State {
 
 /** @param serverNowMs by the server's clock, which fences are of */
 export function entryOf({ address, info }: Found, serverNowMs: number): Entry {
+  const { redisKey, names } = address;
   return {
-    ...address.names,
-    redisKey: address.redisKey,
+    key: names.key,
+    scope: names.scope,
+    slot: names.slot,
+    redisKey,
     arguments: argumentsOf(address),
     state: info?.state ?? 'unreadable',
     attempt: info?.attempt ?? null,
@@ -110,7 +113,8 @@ const INSPECTED_AT_ONCE = 64;
 export async function* keysOf({ session, prefix, signal, onProgress }: Walk): AsyncGenerator<string[]> {
   const { connection, scripts } = session.parts;
   const { keyPrefix, primaries } = connection;
-  const pattern = `${escapeGlob(keyPrefix)}*${escapeGlob(prefix)}:*`;
+  // A slot may stand before the namespace, whose own characters mean nothing to SCAN.
+  const pattern = `${escapeGlob(keyPrefix)}*${prefix}:*`;
   const ask = async (server: ServerConnection, command: string, args: string[]) => {
     try {
       return await connection.within(server.call(command, args), scripts.deadline());

@@ -1,4 +1,5 @@
 /** Each command on a namespace with a record in every state. */
+import { readFileSync } from 'node:fs';
 import { stripVTControlCharacters } from 'node:util';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { HOSTILE_KEY, LONG_KEY, populate, type RunOptions, runCli } from '../support/cli.js';
@@ -66,6 +67,17 @@ describe('list', () => {
     expect(Math.abs(Date.now() - record.ageMs - record.fence / 1_000)).toBeLessThan(5_000);
     expect((await json(['list', '--scope', 'payments', '--scope', 'us'])).document.records).toEqual([]);
     expect((await json(['list', '--scope', 'pay'])).document.looked).toBe(0);
+  });
+
+  test('under a scope has none of which that scope is only a part of the name', async () => {
+    const of = freshNamespace();
+    const dedup = makeDedup({ namespace: of });
+    await dedup.scope('a').once('k', () => 1);
+    await dedup.scope('b', of, 'a').once('k', () => 1);
+    await dedup.once('k', () => 1, { slot: `${of}:a:` });
+    const { document } = await json(['list', '--scope', 'a', '--state', 'completed'], {}, of);
+    expect(document.records.map(({ redisKey }: { redisKey: string }) => redisKey)).toEqual([`${of}:a:k`]);
+    expect((await json(['stats', '--scope', 'a'], {}, of)).document.records).toBe(1);
   });
 
   test('has the states that are asked for', async () => {
@@ -269,6 +281,24 @@ describe('forget', () => {
     expect(await dedup.once('k', () => 'runs again')).toBe('runs again');
   });
 
+  test('does not remove an attempt that has begun while it asked', async () => {
+    const of = freshNamespace();
+    const dedup = makeDedup({ namespace: of });
+    await dedup.once('k', () => Promise.reject(new Error('fails'))).catch(() => {});
+    const { handler, started, release: finish } = heldHandler('value');
+    let held: Promise<unknown> = Promise.resolve();
+    const answer = async () => {
+      held = dedup.once('k', handler);
+      await started;
+      return 'y\n';
+    };
+    const { code, stdout } = await cli(['forget', 'k'], { terminal: 100, answer }, of);
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/Meanwhile an attempt has taken the key: nothing was removed/);
+    finish();
+    expect(await held).toBe('value');
+  });
+
   test('does nothing where it cannot ask', async () => {
     const { dedup, of } = await failed('k');
     const { code, stderr } = await cli(['forget', 'k'], {}, of);
@@ -341,10 +371,10 @@ describe('stats', () => {
 
   test('under a keyPrefix, and without the right to measure, tells what it can', async () => {
     const url = await ownRedis();
-    const admin = connect({ keyPrefix: 'app:*' }, url);
+    const admin = connect({ keyPrefix: 'app:[a]' }, url);
     await makeDedup({ namespace: 'n' }, admin).once('k', () => 1);
     await makeDedup({ namespace: 'n' }, connect({}, url)).once('k2', () => 1);
-    const argv = ['stats', '--key-prefix', 'app:*'];
+    const argv = ['stats', '--key-prefix', 'app:[a]'];
     const { document } = await json(argv, { env: { REDIS_URL: url } }, 'n');
     expect(document.records).toBe(1);
     expect(document.bytes).toBeGreaterThan(50);
@@ -352,6 +382,28 @@ describe('stats', () => {
     const denied = await json(argv, { env: { REDIS_URL: url.replace('//', '//app:x@') } }, 'n');
     expect(denied.document).toMatchObject({ records: 1, bytes: null });
   });
+});
+
+test('a user with the least privileges of docs/operations.md may do all but list, and that with SCAN', async () => {
+  const url = await ownRedis();
+  const rules = /^ACL SETUSER once-app .*$/m.exec(
+    readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8'),
+  )?.[0] as string;
+  const admin = connect({}, url);
+  await admin.call(...(rules.replace('>PASSWORD', '>x').split(' ') as ['ACL', string]));
+  await makeDedup({ namespace: 'orders' }, connect({}, url)).once('k', () => 1);
+  const env = { REDIS_URL: url.replace('//', '//once-app:x@') };
+  const { code, document } = await json(['doctor'], { env }, 'orders');
+  expect(code).toBe(0);
+  const permissions = document.checks.find(({ name }: { name: string }) => name === 'permissions');
+  expect(permissions).toMatchObject({ level: 'ok', detail: expect.stringMatching(/sadd, smismember, pexpireat$/) });
+  expect((await cli(['list'], { env }, 'orders')).stderr).toMatch(/lacks a permission: SCAN was not answered/);
+  expect((await cli(['inspect', 'k'], { env }, 'orders')).code).toBe(0);
+  await admin.call('ACL', 'SETUSER', 'once-app', '+scan');
+  const listed = await json(['list', '--state', 'completed'], { env }, 'orders');
+  expect(listed.document.records).toHaveLength(1);
+  expect((await json(['stats'], { env }, 'orders')).document).toMatchObject({ records: 1, bytes: null });
+  expect((await cli(['forget', 'k', '--yes'], { env }, 'orders')).code).toBe(0);
 });
 
 describe('doctor', () => {

@@ -17,8 +17,8 @@ export interface RunOptions {
   readonly env?: NodeJS.ProcessEnv | undefined;
   /** Stdin, stdout and stderr are a terminal of so many columns. */
   readonly terminal?: number | undefined;
-  /** What is typed once the command asks. */
-  readonly answer?: string | undefined;
+  /** What is typed once the command asks; where there is nothing, the input ends. */
+  readonly answer?: string | (() => Promise<string>) | undefined;
   /** Ctrl-C has been pressed already. */
   readonly interrupted?: boolean | undefined;
   readonly load?: (() => Promise<Ioredis>) | undefined;
@@ -70,7 +70,8 @@ export async function runCli(argv: readonly string[], options: RunOptions = {}):
     if (asked || !/\[y\/N\]/.test(stderr.text)) return;
     asked = true;
     if (answer === undefined) stdin.end();
-    else stdin.write(answer);
+    else if (typeof answer === 'string') stdin.write(answer);
+    else answer().then((typed) => stdin.write(typed));
   });
   const interruptible = () => (interrupted ? AbortSignal.abort() : new AbortController().signal);
   const io = { env, stdin, stdout, stderr, interruptible };
