@@ -25,12 +25,12 @@ export function nameOf({ arguments: words }: Entry): string {
   return shellWords(words);
 }
 
-export function leaseWords({ leaseRemainingMs }: Entry, colors: Colors): string {
+function leaseWords({ leaseRemainingMs }: Entry, colors: Colors): string {
   if (leaseRemainingMs === null) return '';
   return leaseRemainingMs === 0 ? colors.yellow('ended') : `${roughly(leaseRemainingMs)} left`;
 }
 
-export function expiryWords({ state, expiresInMs }: Entry): string {
+function expiryWords({ state, expiresInMs }: Entry): string {
   if (state === 'unreadable') return '';
   return expiresInMs === null ? 'never' : `in ${roughly(expiresInMs)}`;
 }

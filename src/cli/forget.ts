@@ -18,7 +18,7 @@ export interface ForgetOptions {
   readonly force: boolean;
 }
 
-export type Refusal = 'not_found' | 'in_progress' | 'unreadable' | 'declined';
+type Refusal = 'not_found' | 'in_progress' | 'unreadable' | 'declined';
 
 export async function forget(context: Context, address: Address, { yes, force }: ForgetOptions): Promise<ExitCode> {
   const { io, session, json } = context;

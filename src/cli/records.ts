@@ -68,7 +68,7 @@ export function entryOf({ address, info }: Found, serverNowMs: number): Entry {
  *
  * @throws StoreUnavailableError
  */
-export async function look({ parts }: Session, address: Address): Promise<Found | null> {
+async function look({ parts }: Session, address: Address): Promise<Found | null> {
   const { redisKey, names } = address;
   try {
     const info = await inspectRecord(parts, { key: names.key ?? redisKey, redisKey });
@@ -110,7 +110,7 @@ const INSPECTED_AT_ONCE = 64;
  * The keys of the namespace, page by page, by SCAN on each primary. A key that is there all the time comes at least once,
  * and may come twice, as SCAN has it. Ends early when the signal aborts.
  */
-export async function* keysOf({ session, prefix, signal, onProgress }: Walk): AsyncGenerator<string[]> {
+async function* keysOf({ session, prefix, signal, onProgress }: Walk): AsyncGenerator<string[]> {
   const { connection, scripts } = session.parts;
   const { keyPrefix, primaries } = connection;
   // A slot may stand before the namespace, whose own characters mean nothing to SCAN.

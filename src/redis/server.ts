@@ -65,7 +65,7 @@ export function lossBetween(earlier: History, now: History): 'behind' | 'unprove
  * @param sections such as `['memory']`, one before Redis 7.0; the usual ones where there are none
  * @throws ExchangeError when Redis is not reached
  */
-export async function masters(connection: Connection, deadline: number, sections: string[]): Promise<string[]> {
+async function masters(connection: Connection, deadline: number, sections: string[]): Promise<string[]> {
   try {
     // A cluster that is ready knows its nodes; the first command makes sure that it is.
     const info = String(await connection.command('info', sections, deadline));
