@@ -63,7 +63,7 @@ export class ConsumerProcess<C extends Codec> {
     this.#watchScripts(fate);
   }
 
-  /** Settles when Redis has answered it, or it has nothing more to ask. */
+  /** Settles when it has asked for a key and was answered, or has nothing more to ask. */
   get answered(): Promise<void> {
     return this.#answered.opened;
   }
@@ -141,16 +141,24 @@ export class ConsumerProcess<C extends Codec> {
     const run = connection.run.bind(connection);
     connection.run = async (...message) => {
       const [{ name }, [key]] = message;
-      if (ASKING.includes(name)) this.firstKey ??= String(key);
+      const asks = ASKING.includes(name);
+      if (asks) this.firstKey ??= String(key);
       const send = () => run(...message);
-      const [answer] = await Promise.allSettled([
-        this.#dead ? NEVER : COMPLETING.includes(name) ? fate(send, this) : send(),
-      ]);
-      if (this.#dead) return NEVER;
-      this.#answered.open();
-      if (answer.status === 'rejected') throw answer.reason;
-      return answer.value;
+      const answer = await this.#whileAlive(() => (COMPLETING.includes(name) ? fate(send, this) : send()));
+      if (asks) this.#answered.open();
+      return answer;
     };
+    const command = connection.command.bind(connection);
+    connection.command = (...args) => this.#whileAlive(() => command(...args));
+  }
+
+  /** What the work comes to; in a dead process nothing is begun, and nothing comes to anything. */
+  async #whileAlive<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#dead) return NEVER;
+    const [outcome] = await Promise.allSettled([work()]);
+    if (this.#dead) return NEVER;
+    if (outcome.status === 'rejected') throw outcome.reason;
+    return outcome.value;
   }
 }
 

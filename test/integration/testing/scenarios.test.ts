@@ -10,7 +10,7 @@ import {
   type Scenario,
   type ScenarioReport,
 } from '../../../src/testing/index.js';
-import { connect, expectCode, freshNamespace, makeDedup, until } from '../../support/index.js';
+import { connect, expectCode, freshNamespace, gate, makeDedup, until } from '../../support/index.js';
 import { Worker } from '../../support/processes.js';
 import { startProxied } from '../../support/proxy.js';
 
@@ -201,6 +201,26 @@ describe('crashBeforeCommit', () => {
     expect(done).toEqual(['run 1', 'run 2', 'acknowledged', 'finally']);
   });
 
+  test('leaves code that the process had begun and not awaited without an answer from Redis, and without effect on it', async () => {
+    const { dedup } = stage();
+    const dead = gate();
+    const told: string[] = [];
+    let copies = 0;
+    await crashBeforeCommit(dedup, async (given) => {
+      copies += 1;
+      if (copies === 1) {
+        const late = dead.opened.then(() => given.once('late', () => told.push('ran')));
+        late.finally(() => told.push('settled')).catch(() => {});
+      }
+      return given.once('k', () => 1);
+    });
+    dead.open();
+    // Whatever it sent, or was told, would be there before this.
+    await crashBeforeCommit(dedup, 'another', () => 1);
+    expect(await dedup.inspect('late')).toBeNull();
+    expect(told).toEqual([]);
+  });
+
   test('ends the leases of all that the process held', async () => {
     const { redis, dedup, total } = stage();
     const runs: string[] = [];
@@ -231,7 +251,18 @@ describe('crashBeforeCommit', () => {
 describe('what reaches Redis', () => {
   test('of deliverTwice: both copies have asked before one is committed', async () => {
     const { dedup, scripts } = await stageWithLog();
-    await deliverTwice(dedup, 'k', () => 1);
+    const ran = gate();
+    let copies = 0;
+    await deliverTwice(dedup, async (given) => {
+      copies += 1;
+      if (copies === 2) {
+        // It comes late, and is waited for: time enough for the commit of the first, if that were not held.
+        await ran.opened;
+        for (let asked = 0; asked < 2; asked += 1) await given.inspect('other');
+      }
+      return given.once('k', () => ran.open());
+    });
+    scripts.splice(0, scripts.length, ...scripts.filter((name) => name !== 'inspect'));
     expect(scripts.slice(0, scripts.indexOf('commit')).filter((name) => name === 'claim').length).toBeGreaterThan(1);
     expect(scripts.filter((name) => name === 'commit')).toHaveLength(1);
   });

@@ -1,5 +1,5 @@
 /** Makes a test Dedup on whatever Redis there is, tells of it, and ends as it is told: by itself, or by being killed. */
-import { createTestDedup } from '../../../src/testing/index.js';
+import { crashBeforeCommit, createTestDedup } from '../../../src/testing/index.js';
 
 const { closes } = JSON.parse(process.argv[2] as string) as { closes: boolean };
 try {
@@ -8,6 +8,8 @@ try {
     tx.incr('n');
     return 'value';
   });
+  // Nor must what a process held that was let die.
+  await crashBeforeCommit(dedup.with({ lease: '1h' }), 'crashed', () => 1);
   const [, folder] = (await redis.config('GET', 'dir')) as [string, string];
   process.send?.({ url, value, folder });
   await new Promise((resolve) => process.once('message', resolve));
@@ -16,5 +18,5 @@ try {
 } catch (error) {
   process.send?.({ error: String(error) });
 }
-// Nothing is ended by hand: the server that was started must not hold the process.
+// Nothing is ended by hand: the server that was started must not hold this process.
 process.disconnect();
