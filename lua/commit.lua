@@ -55,12 +55,6 @@ local function commit(record_key, effects, token, fence, born, result)
     if failed and not written then
       -- A server that refuses every write, such as a replica, refuses this one too, and then that is the answer.
       begin_writes(record_key)
-      -- Memory refuses only the first write of a script.
-      if code == "OOM" then
-        failed, code, written = write_effects(list)
-      end
-    end
-    if failed and not written then
       return { "rejected", failed, code }
     end
     if failed then

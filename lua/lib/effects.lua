@@ -194,17 +194,25 @@ local function encode_exactly(reply, effect)
   return ":" .. redis.call("GET", data_key) .. "\r\n"
 end
 
+-- Makes one write. Returns whether Redis took it, and what it answered.
+local function write(list, effect)
+  if effect.type == "seen" then
+    return pcall(make_mark, list, effect)
+  end
+  return pcall(redis.call, command_of(effect, list))
+end
+
 -- Makes all writes. Returns the number of the one that failed and its error's code, if one did; whether one was made
 -- before it; and the replies, which are told apart by nobody but their caller.
 local function write_effects(list)
   local replies, written = {}, false
   for index, effect in ipairs(list) do
     if effect.is_write then
-      local ran, reply
-      if effect.type == "seen" then
-        ran, reply = pcall(make_mark, list, effect)
-      else
-        ran, reply = pcall(redis.call, command_of(effect, list))
+      local ran, reply = write(list, effect)
+      if not ran and error_code(reply) == "OOM" then
+        -- Memory refuses no more than the first write of a script. What came before was none: a message, a mark that is there.
+        begin_writes(KEYS[list.key])
+        ran, reply = write(list, effect)
       end
       if not ran then
         -- Why, in the words of the check, which a lone write was spared.

@@ -1,7 +1,7 @@
 /** Servers that refuse: for want of memory or disk, while they load, and while a foreign script holds them. */
 import type { Redis } from 'ioredis';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import type { Dedup } from '../../src/index.js';
+import type { Dedup, Effects, SeenSet } from '../../src/index.js';
 import { connect, expectCode, heldHandler, holdByScript, makeDedup, ownServer, until } from '../support/index.js';
 
 /** The codes of the scripts that the server has refused as a whole on this connection. */
@@ -69,6 +69,35 @@ describe('a server without memory', () => {
     expect(await dedup.run('new', ({ attempt }) => attempt)).toMatchObject({ status: 'executed', value: 1 });
     expect(await dedup.run('released', ({ attempt }) => attempt)).toMatchObject({ status: 'executed', value: 2 });
   });
+
+  test.each<[string, (tx: Effects, set: SeenSet) => Effects, string[]]>([
+    ['a message', (tx) => tx.publish('channel', 'message'), ['message']],
+    ['the mark of an id that has one', (tx, set) => tx.seen(set, 'id'), []],
+  ])(
+    'takes finished work that begins with %s, which is no write to it, and makes all of it once',
+    async (_, begin, messages) => {
+      const { admin, redis, dedup } = await stage();
+      const set = dedup.seen('set');
+      await set.add('id');
+      const heard: string[] = [];
+      await admin.subscribe('channel');
+      admin.on('message', (_channel, message) => heard.push(message));
+      const { handler, started, release } = heldHandler('value');
+      const held = dedup.run('k', ({ tx }) => {
+        begin(tx, set).incr('number').rpush('list', 'element');
+        return handler();
+      });
+      held.catch(() => {});
+      await started;
+      await redis.config('SET', 'maxmemory', '1');
+      release();
+      expect(await held).toMatchObject({ status: 'executed', value: 'value', attempt: 1 });
+      expect([await redis.get('number'), await redis.lrange('list', 0, -1)]).toEqual(['1', ['element']]);
+      await redis.publish('channel', 'end');
+      await until(() => heard.at(-1) === 'end');
+      expect(heard.slice(0, -1)).toEqual(messages);
+    },
+  );
 
   test('still renews, commits, releases and fails what was claimed before', async () => {
     const { dedup, setFull } = await stage();
