@@ -2,7 +2,7 @@
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { Dedup, type DedupOptions, type RecordInfo } from '../../src/index.js';
-import { connect, expectCode, freshNamespace, gate, until } from '../support/index.js';
+import { connect, endLeaseIn, expectCode, freshNamespace, gate, until } from '../support/index.js';
 import { Worker } from '../support/processes.js';
 import { type Fate, type FaultProxy, type ProxiedCommand, startProxied } from '../support/proxy.js';
 import type { RedisServer } from '../support/redis/index.js';
@@ -22,19 +22,6 @@ afterAll(async () => {
 
 /** Polls of those who wait are no further apart. */
 const LONGEST_POLL_MS = 1_000;
-/** Where docs/protocol.md has the end of the lease in a record. */
-const LEASE_OFFSET = 30;
-
-/** Sets the end of a record's lease, as if its time had passed. Returns it in ms since 1970. */
-async function endLeaseIn(redis: Redis, redisKey: string, ms: number): Promise<number> {
-  const [seconds, micros] = (await redis.time()).map(Number) as [number, number];
-  const end = Math.floor(seconds * 1_000 + micros / 1_000) + ms;
-  const bytes = Buffer.alloc(6);
-  bytes.writeUIntBE(end, 0, 6);
-  await redis.setrange(redisKey, LEASE_OFFSET, bytes);
-  return end;
-}
-
 /** A holder behind the proxy, and a caller beside it. */
 function stage(
   holderArgs: object = {},

@@ -41,6 +41,16 @@ const SUITES = {
 
 export type DebianSuite = keyof typeof SUITES;
 
+/** Redis 7.0, under which libfaketime runs: newer ones crash. */
+const CLOCKED_FOLDER = 'debian-clocked';
+const CLOCKED: Packages = {
+  suites: ['bookworm'],
+  needed: [
+    ...['redis-server', 'redis-tools', 'libfaketime', 'libssl3', ...LIBRARIES],
+    ...['libgcrypt20', 'libgpg-error0', 'liblz4-1', 'liblzma5'],
+  ],
+};
+
 /** The server of the machine's own suite; nothing where this machine has no Debian packages. */
 export async function debianBinary(): Promise<ServerBinary | undefined> {
   return unpacked('debian', OWN, 'redis-server').catch(() => undefined);
@@ -51,9 +61,43 @@ export function suiteBinary(suite: DebianSuite, command: string): Promise<Server
   return unpacked(`debian-${suite}`, SUITES[suite], command);
 }
 
+/**
+ * A server of Debian's whose wall clock follows a file: by libfaketime, which reads there how many seconds it is ahead of the
+ * machine's, as `+3600`. The monotonic clock stays as it is.
+ *
+ * @throws what apt said, where the suite cannot be reached
+ */
+export async function binaryWithClock(offsetFile: string): Promise<ServerBinary> {
+  const binary = await unpacked(CLOCKED_FOLDER, CLOCKED, 'redis-server');
+  const root = cacheOf(CLOCKED_FOLDER);
+  const [libfaketime, libc] = await Promise.all(
+    [/^libfaketime[.]so[.]1$/, /^libc[.]so[.]6$/].map(async (name) => (await findAll(root, name))[0]),
+  );
+  if (!libfaketime || !libc) throw new Error('The packages lack libfaketime.so.1 or libc.so.6');
+  const env = {
+    // The C library as well: the allocator asks for the time before libfaketime has found it.
+    LD_PRELOAD: `${libfaketime}:${libc}`,
+    FAKETIME_TIMESTAMP_FILE: offsetFile,
+    FAKETIME_NO_CACHE: '1',
+    FAKETIME_DONT_FAKE_MONOTONIC: '1',
+    DONT_FAKE_MONOTONIC: '1',
+  };
+  return { ...binary, env: { ...binary.env, ...env } };
+}
+
+/** Paths of files of that name, anywhere in a folder. */
+async function findAll(folder: string, name: RegExp): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  return entries.filter((entry) => name.test(entry.name)).map((entry) => join(entry.parentPath, entry.name));
+}
+
+function cacheOf(name: string): string {
+  return join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'redis-once', name);
+}
+
 /** The server of an earlier call, or a fresh one. */
 async function unpacked(name: string, packages: Packages, command: string): Promise<ServerBinary> {
-  const root = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'redis-once', name);
+  const root = cacheOf(name);
   const usable = () => exists(join(root, 'usr/bin', command));
   if (!(await usable())) {
     await unpack(root, packages).catch(async (error: unknown) => {
