@@ -25,7 +25,7 @@ export default {
   coverageAnalysis: 'perTest',
   // What the compiler refuses cannot be shipped: it is no mutant.
   checkers: ['typescript'],
-  tsconfigFile: 'tsconfig.mutants.json',
+  tsconfigFile: 'tsconfig.src.json',
   // A test that hangs fails by its own limit; this ends only what blocks the event loop.
   timeoutMS: 30_000,
   concurrency: 2,

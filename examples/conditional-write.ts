@@ -1,6 +1,6 @@
 /** A transfer between accounts: read, decide, and write only if nothing has changed meanwhile. */
 import type { Redis } from 'ioredis';
-import type { Dedup } from '../src/index.js';
+import type { Dedup } from 'redis-once';
 
 export interface Transfer {
   readonly id: string;

@@ -1,5 +1,5 @@
 /** An order with effects outside Redis, one of each kind. What is not on `tx` may be done again: each step is made to bear it. */
-import type { Dedup } from '../src/index.js';
+import type { Dedup } from 'redis-once';
 
 /** Takes idempotency keys: the same key again is the same charge. */
 export interface Payments {

@@ -1,6 +1,6 @@
 /** `PUT` with `If-Match`: who edits an old version is told so, and a request that is sent again gets its first answer. */
 import type { Redis } from 'ioredis';
-import { type Dedup, isDedupError } from '../src/index.js';
+import { type Dedup, isDedupError } from 'redis-once';
 
 export interface PutRequest {
   /** The header `Idempotency-Key`. */

@@ -10,7 +10,7 @@
  * message is begun when the one before it of its key is done, by this consumer or by another: so writes of one key come in
  * the order of the offsets, also across a rebalance. Among keys there is none.
  */
-import { type Dedup, isDedupError } from '../src/index.js';
+import { type Dedup, isDedupError } from 'redis-once';
 import { inLanes } from './lanes.js';
 
 export interface KafkaMessage {

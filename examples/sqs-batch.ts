@@ -11,7 +11,7 @@
  * - `maxReceiveCount` with room for such times: what will never succeed ends in the dead-letter queue by it.
  * - With FIFO, a dead-letter queue lets the later messages of a group pass the one that failed.
  */
-import { type Dedup, isDedupError } from '../src/index.js';
+import { type Dedup, isDedupError } from 'redis-once';
 import { inLanes } from './lanes.js';
 
 /** As much of an SQS record as is needed: the types of `@types/aws-lambda` fit. */

@@ -17,7 +17,7 @@
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
-import { type Dedup, type Duration, isDedupError } from '../src/index.js';
+import { type Dedup, type Duration, isDedupError } from 'redis-once';
 
 const LONGEST_BODY = 1024 * 1024;
 /** GitHub redelivers by hand: within 3 days, GitHub Enterprise Server within 7. */

@@ -75,8 +75,8 @@ function figureOfMinutes(seconds: number): string {
 
 /** The page with what stands between the marks of that name replaced. */
 export function replaceBetweenMarks(page: string, name: string, text: string): string {
-  const [begin, end] = [`<!-- ${name}: made by \`npm run bench:docs\` -->`, `<!-- /${name} -->`];
-  const [from, to] = [page.indexOf(begin), page.indexOf(end)];
-  if (from === -1 || to < from) throw new Error(`The page has no marks of ${name}.`);
-  return `${page.slice(0, from + begin.length)}\n${text === '' ? '' : `\n${text}\n\n`}${page.slice(to)}`;
+  const begin = new RegExp(`<!-- ${name}: made by \`[^\`]+\` -->`).exec(page);
+  const to = page.indexOf(`<!-- /${name} -->`);
+  if (!begin || to < begin.index) throw new Error(`The page has no marks of ${name}.`);
+  return `${page.slice(0, begin.index + begin[0].length)}\n${text === '' ? '' : `\n${text}\n\n`}${page.slice(to)}`;
 }

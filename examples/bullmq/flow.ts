@@ -3,8 +3,8 @@
  * writes are made once, however often the flow is added and its jobs are run.
  */
 import type { FlowJob, Job } from 'bullmq';
-import { onceProcessor } from '../../src/bullmq/index.js';
-import type { Dedup } from '../../src/index.js';
+import type { Dedup } from 'redis-once';
+import { onceProcessor } from 'redis-once/bullmq';
 
 export interface Order {
   readonly id: string;

@@ -5,8 +5,8 @@
  * `new Worker('invoices', new URL('./sandbox.js', import.meta.url), { connection })`
  */
 import { Redis } from 'ioredis';
-import { onceProcessor } from '../../src/bullmq/index.js';
-import { Dedup } from '../../src/index.js';
+import { Dedup } from 'redis-once';
+import { onceProcessor } from 'redis-once/bullmq';
 
 export interface Invoice {
   readonly number: string;

@@ -1,7 +1,7 @@
 /** A payment API on Express 5 or 4. */
 import express, { type Express } from 'express';
-import { idempotency } from '../../src/http/express.js';
-import type { Dedup, OnceContext } from '../../src/index.js';
+import type { Dedup, OnceContext } from 'redis-once';
+import { idempotency } from 'redis-once/express';
 import { pay, rename } from './ledger.js';
 
 export function paymentApi(dedup: Dedup): Express {

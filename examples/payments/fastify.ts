@@ -1,7 +1,7 @@
 /** A payment API on Fastify 5. */
 import Fastify, { type FastifyInstance } from 'fastify';
-import { idempotency } from '../../src/http/fastify.js';
-import type { Dedup, OnceContext } from '../../src/index.js';
+import type { Dedup, OnceContext } from 'redis-once';
+import { idempotency } from 'redis-once/fastify';
 import { type Payment, pay, rename } from './ledger.js';
 
 export async function paymentApi(dedup: Dedup): Promise<FastifyInstance> {

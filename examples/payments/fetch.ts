@@ -1,6 +1,7 @@
 /** Payments as handlers of the Fetch API: in Next, `app/payments/route.ts` exports the first as `POST`. */
-import { idempotent } from '../../src/http/fetch.js';
-import type { Dedup, OnceContext } from '../../src/index.js';
+
+import type { Dedup, OnceContext } from 'redis-once';
+import { idempotent } from 'redis-once/fetch';
 import { type Payment, pay, rename } from './ledger.js';
 
 type Handler = (request: Request) => Promise<Response>;

@@ -1,7 +1,7 @@
 /** A payment API on Hono 4. */
 import { Hono } from 'hono';
-import { type IdempotencyVariables, idempotency } from '../../src/http/hono.js';
-import type { Dedup, OnceContext } from '../../src/index.js';
+import type { Dedup, OnceContext } from 'redis-once';
+import { type IdempotencyVariables, idempotency } from 'redis-once/hono';
 import { type Payment, pay, rename } from './ledger.js';
 
 export function paymentApi(dedup: Dedup): Hono<{ Variables: IdempotencyVariables }> {

@@ -1,5 +1,5 @@
 /** What a payment writes, whatever framework it came by: all of it with the record of its key, or nothing. */
-import type { OnceContext } from '../../src/index.js';
+import type { OnceContext } from 'redis-once';
 
 export interface Payment {
   readonly to: string;

@@ -17,11 +17,12 @@ const MOST_COPIES = 4;
 /** The copies of a webhook come among those of about this many others: close enough to be in hand at the same time. */
 const NEIGHBOURS = 30;
 
-/** Every delivery, in order. */
-export function makeFeed(seed: number): Webhook[] {
+/** Every delivery of the first `most` webhooks, in order. */
+export function makeFeed(seed: number, most: number): Webhook[] {
   const random = mulberry32(seed);
   const webhooks = kinds
     .flatMap(({ examples }) => examples)
+    .slice(0, most)
     .map((payload, index) => ({ id: `webhook-${index + 1}`, payload }));
   const deliveries = webhooks.flatMap((webhook) => {
     const sentAt = random() * webhooks.length;

@@ -13,18 +13,19 @@ import { deliverByStream } from './stream.js';
 import { expectedSums, readSums } from './tally.js';
 import type { WayName } from './ways.js';
 
-const USAGE = `Usage: npm run demo -- [--bullmq | --streams] [--seed N] [--no-kill]
+const USAGE = `Usage: npm run demo -- [--bullmq | --streams] [--seed N] [--webhooks N] [--no-kill]
 
 Some 330 webhooks of GitHub's are delivered one to four times each, to four worker processes at once. Their handler counts
 events and bytes by repository and writes a ledger, in Redis: first by "check, then work", then by redis-once. Every so
 often a worker is killed in mid-handler, and another takes its place. A table shows what the sums came to; the exit code is
 1 if redis-once is not exact.
 
-  --bullmq    deliver by a BullMQ queue, a job a delivery, to four BullMQ workers
-  --streams   deliver by a Redis stream, an entry a delivery, to four consumers of a group
-  --seed N    the order of deliveries of an earlier run: a whole number from 0 to ${2 ** 32 - 1}
-  --no-kill   kill no worker (--kill, to kill some, is the default)
-  --help      show this`;
+  --bullmq      deliver by a BullMQ queue, a job a delivery, to four BullMQ workers
+  --streams     deliver by a Redis stream, an entry a delivery, to four consumers of a group
+  --seed N      the order of deliveries of an earlier run: a whole number from 0 to ${2 ** 32 - 1}
+  --webhooks N  the first N webhooks alone
+  --no-kill     kill no worker (--kill, to kill some, is the default)
+  --help        show this`;
 
 const SOURCES = {
   hand: { deliver, workers: 'workers' },
@@ -45,6 +46,8 @@ try {
 
 interface Choices {
   readonly seed: number;
+  /** At most so many webhooks. */
+  readonly webhooks: number;
   readonly kill: boolean;
   readonly source: keyof typeof SOURCES;
 }
@@ -52,27 +55,31 @@ interface Choices {
 function readArguments(): Choices & { help: boolean } {
   const values = parsedValues();
   const seed = Number(values.seed ?? randomInt(1_000_000));
+  const webhooks = Number(values.webhooks ?? Number.POSITIVE_INFINITY);
   if (!/^\d+$/.test(values.seed ?? '0') || seed >= 2 ** 32) {
     throw new UsageError(`Expected \`--seed\` to be a whole number from 0 to ${2 ** 32 - 1}, got \`${values.seed}\`.`);
+  }
+  if (!/^[1-9]\d*$/.test(values.webhooks ?? '1')) {
+    throw new UsageError(`Expected \`--webhooks\` to be a whole number from 1, got \`${values.webhooks}\`.`);
   }
   if (values.kill && values['no-kill']) throw new UsageError('Expected `--kill` or `--no-kill`, got both.');
   if (values.bullmq && values.streams) throw new UsageError('Expected `--bullmq` or `--streams`, got both.');
   const source = values.bullmq ? 'bullmq' : values.streams ? 'streams' : 'hand';
-  return { seed, kill: !values['no-kill'], source, help: values.help ?? false };
+  return { seed, webhooks, kill: !values['no-kill'], source, help: values.help ?? false };
 }
 
 function parsedValues() {
-  const flag = { type: 'boolean' } as const;
+  const [text, flag] = [{ type: 'string' }, { type: 'boolean' }] as const;
   try {
     const flags = { bullmq: flag, streams: flag, kill: flag, 'no-kill': flag, help: flag };
-    return parseArgs({ options: { seed: { type: 'string' }, ...flags } }).values;
+    return parseArgs({ options: { seed: text, webhooks: text, ...flags } }).values;
   } catch (error) {
     // Its first sentence says what is wrong, the rest how it might have been meant.
     throw new UsageError(`${(error as Error).message.split('. ')[0]}: \`--help\` shows what there is.`);
   }
 }
 
-async function demo({ seed, kill, source }: Choices): Promise<void> {
+async function demo({ seed, webhooks, kill, source }: Choices): Promise<void> {
   const interrupted = new AbortController();
   process.once('SIGINT', () => interrupted.abort(new Error('Interrupted.')));
   const server = await plainRedis();
@@ -82,7 +89,7 @@ async function demo({ seed, kill, source }: Choices): Promise<void> {
   const runId = `demo-${randomUUID()}`;
   try {
     await once(redis, 'ready');
-    const feed = makeFeed(seed);
+    const feed = makeFeed(seed, webhooks);
     const expected = expectedSums(feed);
     const { deliver, workers } = SOURCES[source];
     console.log(

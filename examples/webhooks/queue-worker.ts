@@ -4,8 +4,8 @@
  */
 import { type Job, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
-import { onceProcessor } from '../../src/bullmq/index.js';
-import { Dedup } from '../../src/index.js';
+import { Dedup } from 'redis-once';
+import { onceProcessor } from 'redis-once/bullmq';
 import type { WorkerOptions } from './delivery.js';
 import type { Webhook } from './feed.js';
 import { QUEUE } from './queue.js';

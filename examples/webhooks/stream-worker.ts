@@ -3,8 +3,8 @@
  * entry that it has acknowledged.
  */
 import { Redis } from 'ioredis';
-import { Dedup } from '../../src/index.js';
-import { StreamConsumer } from '../../src/streams/index.js';
+import { Dedup } from 'redis-once';
+import { StreamConsumer } from 'redis-once/streams';
 import type { WorkerOptions } from './delivery.js';
 import { GROUP, streamsOf } from './stream.js';
 import { handle, type Writer } from './tally.js';

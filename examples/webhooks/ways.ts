@@ -1,6 +1,6 @@
 /** The two ways to handle a webhook that may be delivered more than once. The handler is the same. */
 import type { Redis } from 'ioredis';
-import { Dedup } from '../../src/index.js';
+import { Dedup } from 'redis-once';
 import type { Writer } from './tally.js';
 
 interface Way {

@@ -1,6 +1,6 @@
 /** A worker process: handles, in one of the ways, the deliveries that it is handed, several at once, and tells of each. */
 import { Redis } from 'ioredis';
-import { isDedupError } from '../../src/index.js';
+import { isDedupError } from 'redis-once';
 import type { HandOver, News } from './deliver.js';
 import type { WorkerOptions } from './delivery.js';
 import { handle } from './tally.js';

@@ -4,9 +4,10 @@ import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
+import { anchorOf, pageFiles } from '../../docs/.vitepress/pages.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const PAGES = ['README.md', 'SECURITY.md', ...filesUnder('docs', '.md'), ...filesUnder('bench', '.md')];
+const PAGES = [...pageFiles(), 'RELEASING.md'];
 const LONGEST_FIRST_EXAMPLE = 8;
 
 /** What examples may use without saying so: each name tells what it is. */
@@ -86,15 +87,6 @@ function compile(examples: readonly Example[]): Map<string, string[]> {
   virtual.set(join(folder, 'examples-prelude.ts'), PRELUDE);
   const options: ts.CompilerOptions = {
     ...settingsOfProject(),
-    baseUrl: ROOT,
-    paths: {
-      'redis-once': ['src/index.ts'],
-      'redis-once/bullmq': ['src/bullmq/index.ts'],
-      'redis-once/streams': ['src/streams/index.ts'],
-      'redis-once/codecs': ['src/codecs/index.ts'],
-      'redis-once/testing': ['src/testing/index.ts'],
-      'redis-once/*': ['src/http/*.ts'],
-    },
     // An example shows what one gets, and need not use it.
     noUnusedLocals: false,
     noUnusedParameters: false,
@@ -132,15 +124,31 @@ function linksOf(page: string): string[] {
   return [...prose.matchAll(/\]\(([^)\s]+)\)/g)].map(([, link = '']) => link).filter((link) => !/^\w+:/.test(link));
 }
 
-/** The anchors of a page's headings, as GitHub makes them. */
+/** The anchors of a page's headings. */
 function anchorsOf(page: string): string[] {
   const prose = read(page).replace(/^```[\s\S]*?^```$/gm, '');
-  return [...prose.matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
-    heading
-      .toLowerCase()
-      .replace(/[^\p{L}\p{N}\s_-]/gu, '')
-      .replace(/\s/g, '-'),
+  return [...prose.matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) => anchorOf(heading));
+}
+
+/** Files of examples whose code a page shows: `<<< ../examples/start.ts`. */
+function shownOn(page: string): string[] {
+  return [...read(page).matchAll(/^<<< (.+)$/gm)].map(([, path = '']) =>
+    relative(ROOT, resolve(ROOT, dirname(page), path)),
   );
+}
+
+/** Examples that tests name, and what those import or start. */
+function examplesThatRun(): Set<string> {
+  const run = new Set<string>();
+  const follow = (example: string) => {
+    if (run.has(example) || !existsSync(join(ROOT, example))) return;
+    run.add(example);
+    for (const [, path = ''] of read(example).matchAll(/'(\.{1,2}\/[\w/-]+)\.[jt]s'/g))
+      follow(`${join(dirname(example), path)}.ts`);
+  };
+  for (const test of filesUnder('test', '.test.ts'))
+    for (const [, path] of read(test).matchAll(/\b(examples\/[\w/-]+)\.[jt]s'/g)) follow(`${path}.ts`);
+  return run;
 }
 
 describe('an example', () => {
@@ -152,6 +160,19 @@ describe('an example', () => {
     for (const start of ['README.md:', 'src/dedup.ts:', 'src/errors.ts:'])
       expect(EXAMPLES.some(({ place }) => place.startsWith(start))).toBe(true);
     expect(PROBLEMS.get('the prelude') ?? []).toEqual([]);
+  });
+
+  test('that is a file is run by a test', () => {
+    const run = examplesThatRun();
+    expect(filesUnder('examples', '.ts').filter((file) => !run.has(file))).toEqual([]);
+  });
+
+  test.each(PAGES.filter((page) => shownOn(page).length > 0))('that %s shows is a file, as users write it', (page) => {
+    const examples = filesUnder('examples', '.ts');
+    for (const shown of shownOn(page)) {
+      expect(examples).toContain(shown);
+      expect(read(shown), shown).not.toMatch(/\.\/src\//);
+    }
   });
 
   test(`that comes first in the README has at most ${LONGEST_FIRST_EXAMPLE} lines`, () => {

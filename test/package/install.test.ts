@@ -11,6 +11,10 @@ const PROJECT = join(import.meta.dirname, '..', '..');
 const FIXTURES = join(import.meta.dirname, 'fixtures');
 const TIME_LIMIT_MS = 120_000;
 const TYPESCRIPT = ['typescript@5.9.3', '@types/node@20'];
+/** By `TEST_TYPESCRIPT=all` (`npm run test:package:types`) every minor version, else the oldest and the newest. */
+const TYPESCRIPTS = process.env.TEST_TYPESCRIPT === 'all' ? ['5.4', '5.5', '5.6', '5.7', '5.8', '6'] : ['5.4', '6'];
+/** What an entry point says that cannot do without its peer, where that is not installed. */
+const NEEDS_PEER: Readonly<Record<string, string>> = { 'redis-once/bullmq': 'bullmq' };
 const NPM_FLAGS = ['--no-audit', '--no-fund', '--ignore-scripts', '--prefer-offline'];
 /** Not part of what is packed from: what the build makes anew, and what other tests write to meanwhile. */
 const LEFT_BEHIND = /^(node_modules|\.git|dist|coverage|reports|test|\.stryker-tmp|tsconfig\.vitest-temp.*|.*\.tgz)$/;
@@ -28,6 +32,12 @@ beforeAll(async () => {
       install(userFolder(version), FIXTURES, `ioredis@${version}`),
       install(bullmqFolder(version), join(FIXTURES, 'bullmq'), `ioredis@${version}`, `bullmq@${version}`),
     ]),
+    install(
+      typesFolder(),
+      FIXTURES,
+      'ioredis@6',
+      ...TYPESCRIPTS.map((each) => `typescript-${each}@npm:typescript@${each}`),
+    ),
   ]);
 }, TIME_LIMIT_MS);
 
@@ -140,6 +150,32 @@ test('without ioredis the bin says that it is missing, exit code 2', async () =>
   }
   const bin = run(folder, process.execPath, 'node_modules/redis-once/dist/cli.cjs', 'list');
   await expect(bin).rejects.toThrow(/ioredis is not installed beside redis-once/);
+});
+
+test('without the optional peers every entry point loads, but for those that cannot: they say which is missing', async () => {
+  const told = JSON.parse(await run(userFolder('6'), process.execPath, 'entries.mjs')) as Record<string, string[]>;
+  const { exports } = JSON.parse(await readFile(join(PROJECT, 'package.json'), 'utf8')) as { exports: object };
+  expect(Object.keys(told)).toEqual(
+    Object.keys(exports).flatMap((name) => (name === './package.json' ? [] : [join('redis-once', name)])),
+  );
+  for (const [entry, ways] of Object.entries(told)) {
+    const peer = NEEDS_PEER[entry];
+    const said = peer ? expect.stringMatching(`^Cannot find (package|module) '${peer}'`) : 'loads';
+    expect(ways, entry).toEqual([said, said]);
+  }
+});
+
+describe.each(TYPESCRIPTS)('under TypeScript %s', (version) => {
+  test.concurrent.each(['nodenext', 'bundler'])(
+    'a strict program compiles under %s, the declarations it reads checked as well',
+    async (resolution) => {
+      const tsc = join(typesFolder(), `node_modules/typescript-${version}/bin/tsc`);
+      const told = await run(typesFolder(), process.execPath, tsc, '--version');
+      expect(told).toMatch(`Version ${version}.`);
+      await run(typesFolder(), process.execPath, tsc, '-p', `tsconfig.${resolution}.json`);
+    },
+    TIME_LIMIT_MS,
+  );
 });
 
 describe.each(['5', '6'])('beside BullMQ %s', (version) => {
@@ -268,6 +304,10 @@ async function install(folder: string, fixtures: string, ...packages: string[]):
     for (const end of ends)
       await copyFile(join(fixtures, fixture), join(folder, basename(fixture, extname(fixture)) + end));
   }
+}
+
+function typesFolder(): string {
+  return join(workshop, 'user-of-typescripts');
 }
 
 function httpFolder(): string {

@@ -3,8 +3,8 @@ import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
+import { type RedisServer, startBinary } from '../../../src/testing/server.js';
 import { binaryWithClock } from './debian.js';
-import { type RedisServer, startBinary } from './server.js';
 
 export interface ClockedServer extends RedisServer {
   /** Sets its clock so many ms ahead of the machine's, or behind it. Returns when the server sees it. */
