@@ -36,6 +36,8 @@ export async function startClocked(args: readonly string[] = []): Promise<Clocke
     port: server.port,
     kill: () => server.kill(),
     restart: () => server.restart(),
+    freeze: () => server.freeze(),
+    wake: () => server.wake(),
     stop: async () => {
       // Killed, it would leave what libfaketime shares.
       await redis.shutdown('NOSAVE').catch(() => {});

@@ -13,7 +13,7 @@ export interface CrowdArgs {
   readonly namespace: string;
   readonly dedups: number;
   readonly callers: number;
-  readonly options: Pick<DedupOptions, 'hints' | 'lease' | 'waitTimeout'>;
+  readonly options: Pick<DedupOptions, 'hints' | 'lease' | 'waitTimeout' | 'redisTimeout'>;
 }
 
 export type CrowdMessage =
