@@ -361,7 +361,7 @@ describe('stats', () => {
     expect(counts).toEqual({ broken: 1, unreadable: 1, failed: 4, in_progress: 2, released: 1, completed: 2 });
     for (const { records, sampled, bytes } of document.states) {
       expect(sampled).toBe(records);
-      expect(bytes).toBeGreaterThan(50 * records);
+      expect(bytes).toBeGreaterThan(20 * records);
       expect(bytes).toBeLessThan(1_000 * records);
     }
     const { stdout } = await cli(['stats']);
