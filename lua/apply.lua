@@ -7,7 +7,7 @@ ARGV     per list: ttl_ms (integer > 0), retention_ms (integer > 0), max_attempt
          per entry: token (16 bytes), fingerprint (16 bytes, or empty), then the effects (see lib/effects.lua)
 
 Returns  per entry: "applied", attempt, replies | "completed", attempt, replies | "seen" (its mark stands)
-         | "conflict", number of the effect | "rejected", number of the effect, reason
+         | "conflict", number of the effect, attempt | "rejected", number of the effect, reason, attempt
          | "failed", attempt, failure | "exhausted", failures, since ("now", attempt | "before")
          | "busy", remaining ms | "mismatch" | "other_kind" (a record of once) | "broken" | "stale" | "unreadable"
 Writes   SETRANGE or SET first: memory refuses new work
@@ -67,7 +67,7 @@ local function apply(record_key, effects, token, fingerprint)
   local conflict = find_conflict(list)
   if conflict then
     put(RELEASED, struct.pack(">I4", failures), given_up, "PX", ttl_ms)
-    return { "conflict", conflict }
+    return { "conflict", conflict, attempt }
   end
   local rejected, reason = find_rejected(list)
   local written, replies
@@ -81,7 +81,7 @@ local function apply(record_key, effects, token, fingerprint)
   end
   if rejected then
     put(RELEASED, struct.pack(">I4", failures + 1), given_up, "PX", ttl_ms)
-    return { "rejected", rejected, reason }
+    return { "rejected", rejected, reason, attempt }
   end
   local kept_ms = retention_ms
   if list.mark then

@@ -8,6 +8,8 @@ import { refusalError } from './effects/refusal.js';
 import { decodeReplies, type Reply } from './effects/replies.js';
 import { ClosedError, CodecError, InvalidOptionError } from './errors.js';
 import type { Fingerprint } from './fingerprint.js';
+import { confirm } from './finish.js';
+import type { CallFacts } from './observer.js';
 import { waitMsOf } from './once.js';
 import type { CallSettings } from './options.js';
 import type { Applied } from './outcome.js';
@@ -37,10 +39,18 @@ export interface ApplyCall {
   readonly mark: RecordMark | undefined;
   readonly settings: CallSettings;
   readonly write: (tx: Effects) => unknown;
+  /** Filled in where the call is observed. */
+  readonly facts?: CallFacts;
 }
 
 /** Makes the writes once per key, or tells what they came to before. */
-export async function runApply(parts: Parts, call: ApplyCall): Promise<Applied> {
+export function runApply(parts: Parts, call: ApplyCall): Promise<Applied> {
+  if (!parts.observer) return begin(parts, call);
+  const live = (facts: CallFacts) => begin(parts, { ...call, facts });
+  return parts.observer.around(parts.observed('apply', call.redisKey), live);
+}
+
+async function begin(parts: Parts, call: ApplyCall): Promise<Applied> {
   parts.refuseReentry(call.key, call.redisKey);
   call.settings.signal?.throwIfAborted();
   parts.enter(call.key);
@@ -58,23 +68,48 @@ async function live(parts: Parts, call: ApplyCall): Promise<Applied> {
   let wait: Wait | undefined;
   const startedAt = monotonicMs();
   const deadline = call.settings.onInProgress === 'throw' ? 0 : startedAt + waitMsOf(call.settings);
+  /** How long it took, where another attempt was waited for. */
+  const endWait = (): number => {
+    if (!wait) return 0;
+    wait.end();
+    wait = undefined;
+    const waitedMs = monotonicMs() - startedAt;
+    parts.events.tell.waited?.(parts.about(call, { waitedMs }));
+    if (call.facts) call.facts.waitedMs = waitedMs;
+    return waitedMs;
+  };
   try {
     for (;;) {
       throwIfUnwanted(parts, call);
       const { status, fields } = await ask(parts, call, token, recorder, effects);
       const number = Number(fields[0]);
       switch (status) {
-        case 'applied':
+        case 'applied': {
+          const waitedMs = endWait();
+          parts.events.tell.executed?.(parts.about(call, { attempt: number, waitedMs, ranMs: 0 }));
+          if (call.facts) call.facts.effects = recorder.commands;
+          if (parts.durability) await confirm(parts, call, fields[1] as Buffer);
+          return applied(call, 'executed', number, fields[1] as Buffer);
+        }
         case 'completed':
-          await parts.durability?.confirm(call, fields[1] as Buffer);
-          return told(parts, call, status, number, fields[1] as Buffer, wait ? monotonicMs() - startedAt : 0);
-        case 'seen':
-          return told(parts, call, 'completed', 0, NO_REPLIES, wait ? monotonicMs() - startedAt : 0);
+        case 'seen': {
+          const waitedMs = endWait();
+          const [attempt, bytes] = status === 'seen' ? [0, NO_REPLIES] : [number, fields[1] as Buffer];
+          if (parts.durability) await confirm(parts, call, bytes);
+          const replay = applied(call, 'replayed', attempt, bytes);
+          parts.events.tell.replayed?.(parts.about(call, { attempt, waitedMs }));
+          return replay;
+        }
         case 'conflict':
+          tellReleased(parts, call, Number(fields[1]));
           throw refusalError(call.key, recorder.origin(number), null);
         case 'rejected':
+          tellReleased(parts, call, Number(fields[2]));
           throw refusalError(call.key, recorder.origin(number), String(fields[1]));
         case 'exhausted':
+          if (String(fields[1]) === 'now') {
+            parts.events.tell.failed?.(parts.about(call, { attempt: Number(fields[2]), ranMs: 0 }));
+          }
           throw attemptsExhausted(call.key, number);
         case 'stale':
           // A copy of this very call was refused before: nothing of it was applied.
@@ -101,8 +136,14 @@ async function live(parts: Parts, call: ApplyCall): Promise<Applied> {
       }
     }
   } finally {
-    wait?.end();
+    endWait();
   }
+}
+
+/** Its attempt has ended with nothing applied. */
+function tellReleased(parts: Parts, call: ApplyCall, attempt: number): void {
+  if (call.facts) call.facts.attempt = attempt;
+  parts.events.tell.released?.(parts.about(call, { attempt, ranMs: 0 }));
 }
 
 /** @throws the signal's reason, or ClosedError: nothing is to be sent */
@@ -129,32 +170,24 @@ async function ask(
     return await parts.scripts.call('apply', redisKey, args, { effects });
   } catch (error) {
     if (!(error instanceof ExchangeError)) throw error;
-    parts.events.emit('storeError', parts.subject(call), { operation: 'apply', code: error.code });
+    parts.storeError(call, 'apply', error);
     throw error.failure === 'unknown'
       ? outcomeUnknown(key, error)
       : storeUnavailable(key, error, 'nothing was applied');
   }
 }
 
-function told(
-  parts: Parts,
-  call: ApplyCall,
-  status: 'applied' | 'completed',
-  attempt: number,
-  bytes: Buffer,
-  waitedMs: number,
-): Applied {
+/** @throws CodecError */
+function applied({ key, facts }: ApplyCall, status: Applied['status'], attempt: number, bytes: Buffer): Applied {
   let replies: Reply[];
   try {
     replies = decodeReplies(bytes);
   } catch (cause) {
-    throw new CodecError('The stored replies cannot be read', { key: call.key, cause });
+    throw new CodecError('The stored replies cannot be read', { key, cause });
   }
-  const subject = parts.subject(call);
-  if (status === 'completed') {
-    parts.events.emit('replayed', subject, { attempt, waitedMs });
-    return { status: 'replayed', replies, attempt };
+  if (facts) {
+    facts.outcome = status;
+    facts.attempt = attempt;
   }
-  parts.events.emit('executed', subject, { attempt, waitedMs, ranMs: 0 });
-  return { status: 'executed', replies, attempt };
+  return { status, replies, attempt };
 }

@@ -22,7 +22,6 @@ export interface AttemptTerms extends LeaseTerms {
 
 export class Attempt implements LeaseHolder {
   readonly lease: Lease;
-  readonly startedAt = monotonicMs();
   /** The caller or the Dedup asked for the end: it is no failure of the handler's. */
   interrupted = false;
   /** Between its start and its end, commit or settlement included. */
@@ -49,8 +48,9 @@ export class Attempt implements LeaseHolder {
     this.#cutOff(new LeaseLostError(LOST.max_run_time, { key: this.terms.key }));
   }
 
+  /** From its claim until now. */
   get ranMs(): number {
-    return monotonicMs() - this.startedAt;
+    return monotonicMs() - this.terms.claimedAt;
   }
 
   /** Made when a handler first asks. The clock is read: after a blocked event loop no timer has fired yet. */
@@ -132,6 +132,11 @@ export class HandlerRun {
 
   get tx(): Effects {
     return effectsOf(this.#recording());
+  }
+
+  /** How many commands the handler wrote. */
+  get commands(): number {
+    return this.#recorder?.commands ?? 0;
   }
 
   get effects(): EffectList {

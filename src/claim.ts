@@ -41,7 +41,10 @@ export function ownerTerms(call: Call, token: string, { fields, sentAt }: Script
  */
 export async function giveBack(parts: Parts, call: Call, token: string): Promise<void> {
   await untilAnswered(parts, monotonicMs() + call.settings.leaseMs, async () => {
-    const reply = await askToClaim(parts, call, token, false);
+    const reply = await askToClaim(parts, call, token, false).catch((error: ExchangeError) => {
+      parts.storeError(call, 'claim', error);
+      throw error;
+    });
     if (reply.status !== 'owned') return;
     const terms = ownerTerms(call, token, reply);
     await settle(parts, terms, { as: 'released', ended: 'unstarted', ttlMs: terms.ttlMs });
@@ -85,10 +88,10 @@ export async function checkServer(parts: Parts, key: string): Promise<void> {
   if (parts.checkedEpoch === epoch) return;
   if (history) {
     const loss = parts.history && lossBetween(parts.history, history);
-    if (loss) parts.events.tell('historyLost', { namespace: parts.settings.namespace, loss });
+    if (loss) parts.events.tell.historyLost?.({ namespace: parts.settings.namespace, loss });
     parts.history = history;
   }
-  if (evicts || policy === null) parts.events.tell('unsafeServer', { namespace: parts.settings.namespace, policy });
+  if (evicts || policy === null) parts.events.tell.unsafeServer?.({ namespace: parts.settings.namespace, policy });
   if (evicts) {
     throw new UnsafeServerError(
       `The server may evict records (maxmemory-policy ${policy}), and what is evicted runs again: ` +

@@ -5,7 +5,7 @@ import type { Duration } from './duration.js';
 import type { Effects } from './effects/effects.js';
 import type { Reply } from './effects/replies.js';
 import { InvalidOptionError } from './errors.js';
-import type { DedupEvents, KeyEventDetails, KeyEventName } from './events.js';
+import type { DedupEvents } from './events.js';
 import { fingerprintOf } from './fingerprint.js';
 import { checkKey, escapePart, recordKey } from './key.js';
 import { Limit } from './limit.js';
@@ -327,11 +327,10 @@ export class Dedup<out C extends Codec = JsonCodec> {
       /** A view whose calls do so where Redis is not reached. */
       onStoreFailure: (onStoreFailure: DedupSettings['onStoreFailure']): Dedup<C> =>
         this.#makeView(new View(parts, prefix, { ...settings, onStoreFailure }, false)),
-      emit: <E extends KeyEventName>(
-        event: E,
+      tellShortRetention: (
         { key, slot }: { key: string; slot: string | undefined },
-        details: KeyEventDetails<E>,
-      ): void => parts.events.emit(event, parts.subject(this.#subject(key, slot)), details),
+        details: { retentionMs: number; neededMs: number },
+      ): void => parts.events.tell.shortRetention?.(parts.about(this.#subject(key, slot), details)),
     };
   }
 

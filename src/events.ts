@@ -1,24 +1,24 @@
 /** What a Dedup tells those who listen. */
 import { createHash } from 'node:crypto';
-import { Listeners } from './listeners.js';
 
 /** What every event about a key carries. */
 export interface KeyEvent {
   readonly namespace: string;
   /** 64 bits of the SHA-256 of the Redis key, in hex: tells keys apart without naming them. */
   readonly keyHash: string;
-  /** The dedup key itself. Not enumerable, so that a logged event does not hold it. */
+  /** The dedup key itself; of a set of seen ids the id, or its name. Not enumerable, so that a logged event does not hold it. */
   readonly key: string;
 }
 
+/** What each event tells. Of an attempt `ranMs` is the time from its claim to the event, 0 where it had none. */
 export interface DedupEvents {
-  /** A handler ran and its result is stored. */
+  /** A handler ran, or an `apply` made its writes, and the result is stored. */
   executed: KeyEvent & { readonly attempt: number; readonly waitedMs: number; readonly ranMs: number };
   /** A call got a stored result. */
   replayed: KeyEvent & { readonly attempt: number; readonly waitedMs: number };
   /** A call waited for another attempt; how it ended is told by another event or by its error. */
   waited: KeyEvent & { readonly waitedMs: number };
-  /** An attempt ended without completing; the next call runs the handler again. */
+  /** An attempt ended without completing; the next call runs the handler again, or makes the writes. */
   released: KeyEvent & { readonly attempt: number; readonly ranMs: number };
   /** A failure was stored: by `onError`, or because `maxAttempts` was reached. */
   failed: KeyEvent & { readonly attempt: number; readonly ranMs: number };
@@ -40,12 +40,9 @@ export interface DedupEvents {
   unsafeServer: { readonly namespace: string; readonly policy: string | null };
 }
 
-export type KeyEventName = Exclude<keyof DedupEvents, 'unsafeServer' | 'historyLost'>;
-export type KeyEventDetails<E extends KeyEventName> = Omit<DedupEvents[E], keyof KeyEvent>;
-
 export type LeaseLostReason = 'taken_over' | 'no_heartbeat' | 'max_run_time';
 
-const EVENTS: { [E in keyof DedupEvents]: true } = {
+export const DEDUP_EVENTS: { [E in keyof DedupEvents]: true } = {
   executed: true,
   replayed: true,
   waited: true,
@@ -66,17 +63,12 @@ export interface EventSubject {
   readonly redisKey: string;
 }
 
-export class Events extends Listeners<DedupEvents> {
-  constructor() {
-    super(EVENTS);
-  }
+/** An event about a key. */
+export function aboutKey<D extends object>({ namespace, key, redisKey }: EventSubject, details: D): KeyEvent & D {
+  const event = { namespace, keyHash: keyHashOf(redisKey), ...details };
+  return Object.defineProperty(event, 'key', { value: key }) as KeyEvent & D;
+}
 
-  /** Tells an event about a key. */
-  emit<E extends KeyEventName>(event: E, subject: EventSubject, details: KeyEventDetails<E>): void {
-    if (!this.areHeard(event)) return;
-    const { namespace, key, redisKey } = subject;
-    const keyHash = createHash('sha256').update(redisKey).digest('hex').slice(0, 16);
-    const payload = Object.defineProperty({ namespace, keyHash, ...details }, 'key', { value: key });
-    this.tell(event, payload as unknown as DedupEvents[E]);
-  }
+export function keyHashOf(redisKey: string): string {
+  return createHash('sha256').update(redisKey).digest('hex').slice(0, 16);
 }

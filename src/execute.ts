@@ -70,6 +70,7 @@ export async function execute(
         if (refusal.reason === null && number < settings.conflictRetries && !attempt.isToEnd) continue;
         await refuse(parts, run, refusal);
       }
+      if (call.facts) call.facts.effects = run.commands;
       tell({ status: 'completed', attempt: attempt.terms.attempt, result: result.bytes });
       return result;
     }
@@ -177,14 +178,8 @@ async function end(
   attempt: Attempt,
   settlement: Settlement,
 ): Promise<ScriptReply<'settle'>['status'] | ExchangeError> {
-  const { terms, ranMs } = attempt;
-  const ask = async () => {
-    const { status } = await settle(parts, terms, settlement);
-    if (status === 'released' || status === 'failed') {
-      parts.events.emit(status, parts.subject(terms), { attempt: terms.attempt, ranMs });
-    }
-    return status;
-  };
+  const { terms } = attempt;
+  const ask = async () => (await settle(parts, terms, settlement)).status;
   try {
     return await ask();
   } catch (error) {

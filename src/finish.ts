@@ -6,7 +6,7 @@
  */
 import type { AttemptTerms } from './attempt.js';
 import { monotonicMs } from './clock.js';
-import { type DedupError, InvalidOptionError, LeaseLostError } from './errors.js';
+import { type DedupError, InvalidOptionError, LeaseLostError, type NotDurableError } from './errors.js';
 import type { Parts } from './parts.js';
 import { ExchangeError } from './redis/connection.js';
 import type { EffectList, ScriptArgs, ScriptReply } from './redis/scripts.js';
@@ -83,7 +83,7 @@ export async function commit(
       if (error instanceof InvalidOptionError) return { error, number: 0, reason: 'refused', doubt };
       if (!(error instanceof ExchangeError)) throw error;
       cause = error;
-      parts.events.emit('storeError', parts.subject(terms), { operation: 'commit', code: error.code });
+      parts.storeError(terms, 'commit', error);
       doubt ||= error.failure === 'unknown';
       // A refusal that does not pass, or a connection that is closed, will not change within this phase.
       if ((error.code !== null && !error.passes) || parts.connection.redis.status === 'end') break;
@@ -119,7 +119,7 @@ async function settleCommit(
 }
 
 /**
- * Ends an attempt that does not commit.
+ * Ends an attempt that does not commit, and tells that it has.
  *
  * @throws ExchangeError when there is no answer
  */
@@ -141,11 +141,34 @@ export async function settle(
     failure,
   };
   try {
-    return await parts.scripts.call('settle', redisKey, args);
-  } catch (error) {
-    if (error instanceof ExchangeError) {
-      parts.events.emit('storeError', parts.subject(terms), { operation: 'settle', code: error.code });
+    const reply = await parts.scripts.call('settle', redisKey, args);
+    const { status } = reply;
+    if (status === 'released' || status === 'failed') {
+      const { attempt, claimedAt } = terms;
+      parts.events.tell[status]?.(parts.about(terms, { attempt, ranMs: monotonicMs() - claimedAt }));
     }
+    return reply;
+  } catch (error) {
+    if (error instanceof ExchangeError) parts.storeError(terms, 'settle', error);
+    throw error;
+  }
+}
+
+/**
+ * Waits until a stored result is confirmed, where `durability` asks for that.
+ *
+ * @throws NotDurableError
+ */
+export async function confirm(
+  parts: Parts,
+  call: { readonly key: string; readonly redisKey: string },
+  result: string | Buffer,
+): Promise<void> {
+  try {
+    await parts.durability?.confirm(call, result);
+  } catch (error) {
+    const { cause } = error as NotDurableError;
+    if (cause instanceof ExchangeError) parts.storeError(call, 'confirm', cause);
     throw error;
   }
 }

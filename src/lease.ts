@@ -125,7 +125,7 @@ export class Heartbeat {
   /** @param storeError told of every renewal without an answer */
   constructor(
     private readonly scripts: Scripts,
-    private readonly storeError: (lease: LeaseTerms, code: string | null) => void,
+    private readonly storeError: (lease: LeaseTerms, error: ExchangeError) => void,
   ) {}
 
   add(lease: Lease): void {
@@ -171,7 +171,7 @@ export class Heartbeat {
       const failed = reply instanceof ExchangeError;
       lease.renewalAnswered(sentAt, failed ? 'unanswered' : reply.status);
       if (!this.#leases.has(lease)) return;
-      if (failed) this.storeError(lease.terms, reply.code);
+      if (failed) this.storeError(lease.terms, reply);
       this.#schedule(lease.nextAt);
     });
   }

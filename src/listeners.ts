@@ -6,10 +6,17 @@ type Listener<P> = (payload: P) => void;
 
 /** @typeParam E the events by name, each with what it tells */
 export class Listeners<E extends object> {
+  /**
+   * What tells an event, there where somebody listens to it. Called as `tell.done?.({ … })`: where nobody listens, what it
+   * would be told is not made.
+   */
+  readonly tell: { [K in keyof E]?: Listener<E[K]> | undefined };
   readonly #listeners = new Map<keyof E, Set<Listener<never>>>();
 
   /** @param names of all events that there are */
-  constructor(private readonly names: { readonly [K in keyof E]: true }) {}
+  constructor(private readonly names: { readonly [K in keyof E]: true }) {
+    this.tell = Object.fromEntries(Object.keys(names).map((name) => [name, undefined])) as typeof this.tell;
+  }
 
   /**
    * Returns what ends the listening.
@@ -28,21 +35,20 @@ export class Listeners<E extends object> {
     // Its own closure: the same function may listen twice, and each is taken away by itself.
     const entry: Listener<E[K]> = (payload) => listener(payload);
     listeners.add(entry as Listener<never>);
-    return () => listeners.delete(entry as Listener<never>);
+    this.tell[event] = (payload) => tellAll(listeners as Set<Listener<E[K]>>, payload);
+    return () => {
+      listeners.delete(entry as Listener<never>);
+      if (listeners.size === 0) this.tell[event] = undefined;
+    };
   }
+}
 
-  /** Does anybody listen? Where nobody does, nothing need be made for an event. */
-  areHeard(event: keyof E): boolean {
-    return (this.#listeners.get(event)?.size ?? 0) > 0;
-  }
-
-  tell<K extends keyof E>(event: K, payload: E[K]): void {
-    for (const listener of [...(this.#listeners.get(event) ?? [])]) {
-      try {
-        // A listener that throws, now or later, never affects a call.
-        const returned = (listener as Listener<E[K]>)(payload) as unknown;
-        if (returned instanceof Promise) returned.catch(() => {});
-      } catch {}
-    }
+function tellAll<P>(listeners: ReadonlySet<Listener<P>>, payload: P): void {
+  for (const listener of [...listeners]) {
+    try {
+      // A listener that throws, now or later, never affects a call.
+      const returned = listener(payload) as unknown;
+      if (returned instanceof Promise) returned.catch(() => {});
+    } catch {}
   }
 }

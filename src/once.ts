@@ -7,7 +7,9 @@ import { ClosedError, CodecError, InvalidOptionError, type StoredFailure, Stored
 import { decodeResult, encodeResult, execute } from './execute.js';
 import { readFailure } from './failure.js';
 import type { Fingerprint } from './fingerprint.js';
+import { confirm } from './finish.js';
 import type { Flight } from './flight.js';
+import type { CallFacts } from './observer.js';
 import type { CallSettings } from './options.js';
 import type { Handler, Outcome } from './outcome.js';
 import type { Answer, Parts } from './parts.js';
@@ -34,6 +36,8 @@ export interface Call {
   readonly mark: RecordMark | undefined;
   readonly settings: CallSettings;
   readonly handler: Handler<unknown>;
+  /** Filled in where the call is observed. */
+  readonly facts?: CallFacts;
 }
 
 const NO_RESULT = Buffer.alloc(0);
@@ -51,6 +55,12 @@ export function waitMsOf({ leaseMs, waitTimeoutMs = leaseMs + WAIT_BEYOND_LEASE_
  * @throws at once InProgressError for a call from inside the key's own handler, the signal's reason, ClosedError
  */
 export function runOnce(parts: Parts, call: Call): Promise<Outcome<unknown>> {
+  if (!parts.observer) return begin(parts, call);
+  const live = async (facts: CallFacts) => begin(parts, { ...call, facts });
+  return parts.observer.around(parts.observed('once', call.redisKey), live);
+}
+
+function begin(parts: Parts, call: Call): Promise<Outcome<unknown>> {
   parts.refuseReentry(call.key, call.redisKey);
   call.settings.signal?.throwIfAborted();
   parts.enter(call.key);
@@ -123,7 +133,7 @@ class Life {
       } catch (error) {
         if (!(error instanceof ExchangeError)) throw error;
         if (error.failure === 'unknown') void giveBack(parts, call, token);
-        parts.events.emit('storeError', parts.subject(call), { operation: 'claim', code: error.code });
+        parts.storeError(call, 'claim', error);
         this.#answer = { status: 'unavailable', error };
         return undefined;
       }
@@ -131,14 +141,17 @@ class Life {
       switch (status) {
         case 'owned': {
           if (String(fields[3]) === 'lapsed') {
-            parts.events.emit('takenOver', parts.subject(call), { attempt: Number(fields[0]) });
+            parts.events.tell.takenOver?.(parts.about(call, { attempt: Number(fields[0]) }));
           }
           const attempt = this.#begin(ownerTerms(call, token, reply), flight);
           const result = await execute(parts, call, attempt, (answer) => {
             this.#answer = answer;
           });
-          if (parts.durability) await parts.durability.confirm(call, result.bytes);
-          return this.#executed(attempt, result.value);
+          const number = attempt.terms.attempt;
+          const waitedMs = this.#waitedMs;
+          parts.events.tell.executed?.(parts.about(call, { attempt: number, waitedMs, ranMs: attempt.ranMs }));
+          if (parts.durability) await confirm(parts, call, result.bytes);
+          return this.#outcome('executed', number, result.value);
         }
         case 'completed':
           this.#answer = { status, attempt: Number(fields[0]), result: fields[1] as Buffer };
@@ -152,7 +165,7 @@ class Life {
         case 'exhausted':
           this.#answer = { status, failures: Number(fields[0]) };
           if (String(fields[1]) === 'now') {
-            parts.events.emit('failed', parts.subject(call), { attempt: Number(fields[2]), ranMs: 0 });
+            parts.events.tell.failed?.(parts.about(call, { attempt: Number(fields[2]), ranMs: 0 }));
           }
           return undefined;
         case 'broken':
@@ -202,24 +215,25 @@ class Life {
     if (this.#waitStartedAt === undefined || this.#waitedMs > 0) return;
     this.#waitedMs = monotonicMs() - this.#waitStartedAt;
     this.#wait?.end();
-    this.parts.events.emit('waited', this.parts.subject(this.call), { waitedMs: this.#waitedMs });
+    this.parts.events.tell.waited?.(this.parts.about(this.call, { waitedMs: this.#waitedMs }));
+    if (this.call.facts) this.call.facts.waitedMs = this.#waitedMs;
   }
 
   #begin(terms: AttemptTerms, flight: Flight<Answer> | undefined): Attempt {
     this.#endWait();
     const attempt = new Attempt(terms, this.parts.leaseLost);
+    if (this.call.facts) this.call.facts.attempt = terms.attempt;
     if (flight) flight.retryAt = () => monotonicMs() + attempt.lease.remainingMs;
     return attempt;
   }
 
-  #executed(attempt: Attempt, value: unknown): Outcome<unknown> {
-    const { parts, call } = this;
-    const waitedMs = this.#waitedMs;
-    const number = attempt.terms.attempt;
-    if (parts.events.areHeard('executed')) {
-      parts.events.emit('executed', parts.subject(call), { attempt: number, waitedMs, ranMs: attempt.ranMs });
+  #outcome(status: Outcome<unknown>['status'], attempt: number, value: unknown): Outcome<unknown> {
+    const { facts } = this.call;
+    if (facts) {
+      facts.outcome = status;
+      facts.attempt = attempt;
     }
-    return { status: 'executed', value, attempt: number, waitedMs };
+    return { status, value, attempt, waitedMs: this.#waitedMs };
   }
 
   /** What an answer is to this call. */
@@ -227,17 +241,16 @@ class Life {
     const { parts, call } = this;
     const { key } = call;
     this.#endWait();
-    const waitedMs = this.#waitedMs;
     switch (answer.status) {
       case 'completed': {
         const { attempt, result } = answer;
-        if (parts.durability) await parts.durability.confirm(call, result);
-        if (parts.events.areHeard('replayed')) {
-          parts.events.emit('replayed', parts.subject(call), { attempt, waitedMs });
-        }
-        return { status: 'replayed', value: decodeResult(call, result), attempt, waitedMs };
+        if (parts.durability) await confirm(parts, call, result);
+        const outcome = this.#outcome('replayed', attempt, decodeResult(call, result));
+        parts.events.tell.replayed?.(parts.about(call, { attempt, waitedMs: this.#waitedMs }));
+        return outcome;
       }
       case 'failed': {
+        if (call.facts) call.facts.attempt = answer.attempt;
         const failure = readStored(key, answer.failure);
         throw new StoredFailureError('The handler failed, and its failure was stored (see `failure`)', {
           key,
@@ -272,8 +285,7 @@ class Life {
       const run = new HandlerRun(attempt, call, parts.recorder);
       run.close('bypassed');
       const value = await parts.callHandler(run, call.handler);
-      const result = encodeResult(parts, call, value);
-      return { status: 'bypassed', value: decodeResult(call, result), attempt: 1, waitedMs: this.#waitedMs };
+      return this.#outcome('bypassed', terms.attempt, decodeResult(call, encodeResult(parts, call, value)));
     } finally {
       parts.end(attempt);
       unlisten();

@@ -6,11 +6,13 @@ import { monotonicMs } from './clock.js';
 import { Durability } from './durability.js';
 import { Recorder, type RecorderSubject } from './effects/recorder.js';
 import { ClosedError, InProgressError, InvalidOptionError } from './errors.js';
-import { type EventSubject, Events, type LeaseLostReason } from './events.js';
+import { aboutKey, DEDUP_EVENTS, type DedupEvents, type KeyEvent, type LeaseLostReason } from './events.js';
 import { Flights } from './flight.js';
 import { given } from './given.js';
 import { checkKeyPrefix, escapePart } from './key.js';
 import { Heartbeat } from './lease.js';
+import { Listeners } from './listeners.js';
+import type { ObservedCall, Observer } from './observer.js';
 import type { DedupSettings } from './options.js';
 import type { Handler } from './outcome.js';
 import { Connection, type ExchangeError, type RedisConnection } from './redis/connection.js';
@@ -25,6 +27,12 @@ export type Answer =
   | { readonly status: 'exhausted'; readonly failures: number }
   | { readonly status: 'broken' }
   | { readonly status: 'unavailable'; readonly error: ExchangeError };
+
+/** A key as its callers have it, and as Redis does. */
+interface Subject {
+  readonly key: string;
+  readonly redisKey: string;
+}
 
 /** The keys whose handlers the present code runs in, innermost first. */
 interface HandlerFrame {
@@ -46,7 +54,9 @@ export class Parts {
   /** Where results are to be confirmed. */
   readonly durability: Durability | undefined;
   readonly flights = new Flights<Answer>();
-  readonly events = new Events();
+  readonly events = new Listeners<DedupEvents>(DEDUP_EVENTS);
+  /** Where calls are watched. */
+  observer: Observer | undefined;
   /** The epoch of the connection whose server was found fit, or reported. */
   checkedEpoch = -1;
   /** Where its sequence of writes was when it was last looked at. */
@@ -76,9 +86,7 @@ export class Parts {
     this.agreements = new Agreements(this.scripts, settings.redisTimeoutMs);
     const { durability, redisTimeoutMs } = settings;
     this.durability = durability && new Durability(this.connection, durability, redisTimeoutMs);
-    this.heartbeat = new Heartbeat(this.scripts, (lease, code) => {
-      this.events.emit('storeError', this.subject(lease), { operation: 'renew', code });
-    });
+    this.heartbeat = new Heartbeat(this.scripts, (lease, error) => this.storeError(lease, 'renew', error));
   }
 
   /** A `tx` for the call of a key. */
@@ -91,12 +99,23 @@ export class Parts {
 
   /** Tells of an attempt whose lease is lost. */
   readonly leaseLost = (attempt: Attempt, reason: LeaseLostReason): void => {
-    const { terms, ranMs } = attempt;
-    this.events.emit('leaseLost', this.subject(terms), { attempt: terms.attempt, ranMs, reason });
+    const { terms } = attempt;
+    this.events.tell.leaseLost?.(this.about(terms, { attempt: terms.attempt, ranMs: attempt.ranMs, reason }));
   };
 
-  subject({ key, redisKey }: { key: string; redisKey: string }): EventSubject {
-    return { namespace: this.settings.namespace, key, redisKey };
+  /** Tells of an exchange that failed. */
+  storeError(subject: Subject, operation: string, { code }: ExchangeError): void {
+    this.events.tell.storeError?.(this.about(subject, { operation, code }));
+  }
+
+  /** An event about a key: made only where somebody listens. */
+  about<D extends object>({ key, redisKey }: Subject, details: D): KeyEvent & D {
+    return aboutKey({ namespace: this.settings.namespace, key, redisKey }, details);
+  }
+
+  /** A call as its observer is told of it. */
+  observed(operation: ObservedCall['operation'], redisKey: string): ObservedCall {
+    return { operation, namespace: this.settings.namespace, redisKey };
   }
 
   /** Those that have begun and not ended, in this process. */

@@ -69,7 +69,7 @@ async function call<N extends ScriptName>(
     return await parts.scripts.call(name, redisKey, args);
   } catch (error) {
     if (!(error instanceof ExchangeError)) throw error;
-    parts.events.emit('storeError', parts.subject({ key, redisKey }), { operation: name, code: error.code });
+    parts.storeError({ key, redisKey }, name, error);
     if (name === 'forget' && error.failure === 'unknown') {
       const message = 'Redis did not answer: the record may or may not be removed';
       throw new OutcomeUnknownError(message, { key, cause: error });

@@ -143,6 +143,18 @@ class Work implements SeenWork {
     // A copy: the caller may change its list meanwhile.
     const asked = [...ids];
     for (const id of asked) checkKey(id, this.parts.settings.maxKeyBytes);
+    const { observer } = this.parts;
+    if (!observer) return this.#askAll(task, key, asked);
+    return observer.around(this.parts.observed(`seen.${task}`, this.layout.key), async (facts) => {
+      facts.ids = asked.length;
+      const news = await this.#askAll(task, key, asked);
+      facts.newIds = news.filter((isNew) => isNew).length;
+      facts.outcome = facts.newIds > 0 ? 'new' : 'seen';
+      return news;
+    });
+  }
+
+  async #askAll(task: 'add' | 'has', key: string | undefined, asked: readonly string[]): Promise<boolean[]> {
     this.parts.enter(key ?? this.name);
     try {
       const news: boolean[] = new Array(asked.length);
@@ -223,8 +235,7 @@ class Work implements SeenWork {
   /** @param others did other ids get an answer? */
   #failure(task: 'add' | 'has', key: string | undefined, error: ExchangeError, others: boolean): Error {
     const { name: setName, layout, parts } = this;
-    const subject = parts.subject({ key: key ?? setName, redisKey: layout.key });
-    parts.events.emit('storeError', subject, { operation: 'seen', code: error.code });
+    parts.storeError({ key: key ?? setName, redisKey: layout.key }, 'seen', error);
     if (task === 'has') return storeUnavailable(key, error, 'nothing was read');
     if (others || error.failure === 'unknown') return unknown(key, error);
     return storeUnavailable(key, error, 'nothing was marked');

@@ -161,7 +161,7 @@ function retention(view: Dedup<Codec>, isGiven: boolean) {
     const neededMs = redeliveryMs(job);
     const fixedMs = windowMs ?? (isGiven ? retentionMs : Number.POSITIVE_INFINITY);
     if (fixedMs < neededMs && !warned) {
-      scoped[INSIDE].emit('shortRetention', place, { retentionMs: fixedMs, neededMs });
+      scoped[INSIDE].tellShortRetention(place, { retentionMs: fixedMs, neededMs });
       warned = true;
     }
     return isGiven ? retentionMs : Math.max(retentionMs, neededMs);

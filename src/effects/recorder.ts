@@ -91,6 +91,11 @@ export class Recorder {
     if (this.#closed === 'open') this.#closed = why;
   }
 
+  /** How many it holds, conditions not counted. */
+  get commands(): number {
+    return this.#commands;
+  }
+
   get effects(): EffectList {
     const effects = this.#withMark();
     const { keys, plan } = effects;

@@ -249,7 +249,7 @@ export class StreamConsumer {
     const room = this.#hand.roomForRedelivered;
     const { messages, trimmed, more } = await this.#group.takeOver(Math.min(batchSize, room));
     if (!more) this.#takeOverAt = monotonicMs() + claimIdle / 4;
-    for (const id of trimmed) this.#listeners.tell('trimmed', { stream, group, id });
+    for (const id of trimmed) this.#listeners.tell.trimmed?.({ stream, group, id });
     const taken: StreamMessage[] = [];
     for (const message of messages) {
       const held = this.#hand.held(message.id);
@@ -263,7 +263,7 @@ export class StreamConsumer {
     await Promise.all(others.map((message) => this.#group.giveBack({ message, handedOut: message.deliveries }, 0)));
     for (const message of taken) {
       if (others.includes(message)) continue;
-      this.#listeners.tell('takenOver', this.#about(message));
+      this.#listeners.tell.takenOver?.(this.#about(message));
       this.#take(message, this.#standingOf(message));
     }
   }
@@ -294,14 +294,14 @@ export class StreamConsumer {
         const { status, attempt } = ending;
         // The commit of an entry that ran acknowledged it.
         if (status === 'replayed') await this.#group.acknowledge(message.id);
-        this.#listeners.tell('processed', { ...about, status, attempt, tookMs });
+        this.#listeners.tell.processed?.({ ...about, status, attempt, tookMs });
       } else if (ending.as === 'postponed') {
         const { error, inMs, unavailable } = ending;
         if (unavailable) this.#resumeAt = monotonicMs() + inMs;
-        this.#listeners.tell('postponed', { ...about, error, inMs });
+        this.#listeners.tell.postponed?.({ ...about, error, inMs });
         await this.#group.giveBack(held, inMs);
       } else {
-        this.#listeners.tell('failed', { ...about, error: ending.error, tookMs });
+        this.#listeners.tell.failed?.({ ...about, error: ending.error, tookMs });
         await this.#bury(held, ending);
       }
     } catch (error) {
@@ -318,9 +318,9 @@ export class StreamConsumer {
     const about = { stream, group, id: message.id, deliveries: String(message.deliveries), reason };
     const words = Object.entries(about).flatMap(([name, value]) => [`redis-once:${name}`, value]);
     const { status, fields } = await this.#group.bury(held, deadLetter, words);
-    if (status === 'trimmed') this.#listeners.tell('trimmed', { stream, group, id: message.id });
+    if (status === 'trimmed') this.#listeners.tell.trimmed?.({ stream, group, id: message.id });
     if (status === 'buried') {
-      this.#listeners.tell('deadLettered', { ...this.#about(message), deadLetterId: String(fields[0]), reason });
+      this.#listeners.tell.deadLettered?.({ ...this.#about(message), deadLetterId: String(fields[0]), reason });
     }
   }
 
@@ -341,7 +341,7 @@ export class StreamConsumer {
   #tellError(operation: string, cause: unknown): void {
     const { stream, group } = this.#settings;
     const error = cause instanceof ExchangeError ? storeUnavailable(undefined, cause, 'it is tried again') : cause;
-    this.#listeners.tell('error', { stream, group, operation, error: error as Error });
+    this.#listeners.tell.error?.({ stream, group, operation, error: error as Error });
   }
 
   #about({ id, deliveries }: StreamMessage): EntryEvent {

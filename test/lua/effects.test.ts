@@ -152,9 +152,9 @@ describe('apply', () => {
     const stage = new EffectStage();
     await stage.redis.set(stage.data, 'text');
     const [first, second] = [randomBytes(16), randomBytes(16)];
-    expect(told(await stage.apply(first, one(stage)))).toEqual(['rejected', '1', 'not_an_integer']);
+    expect(told(await stage.apply(first, one(stage)))).toEqual(['rejected', '1', 'not_an_integer', '1']);
     const conflict = stage.list((tx, data) => tx.require.absent(data).set(`${data}:2`, 1));
-    expect(told(await stage.apply(second, conflict))).toEqual(['conflict', '1']);
+    expect(told(await stage.apply(second, conflict))).toEqual(['conflict', '1', '2']);
     await stage.redis.del(stage.data);
     for (const token of [first, second]) {
       expect(told(await stage.apply(token, one(stage)))).toEqual(['stale']);
@@ -200,7 +200,7 @@ describe('apply', () => {
     const stage = new EffectStage();
     await stage.redis.set(stage.data, 'text');
     const effects = unchecked(stage.list((tx, data) => tx.rpush(data, 'x')));
-    expect(told(await stage.apply(randomBytes(16), effects))).toEqual(['rejected', '1', 'WRONGTYPE']);
+    expect(told(await stage.apply(randomBytes(16), effects))).toEqual(['rejected', '1', 'WRONGTYPE', '1']);
     expect(await stage.state()).toBe('released');
   });
 

@@ -208,7 +208,7 @@ describe('an apply with the mark of its record', () => {
     const token = randomBytes(16);
     await stage.redis.set(stage.data, 'text');
     const effects = stage.list((tx, data) => tx.incr(data));
-    expect(told(await stage.apply(token, effects))).toEqual(['rejected', '1', 'not_an_integer']);
+    expect(told(await stage.apply(token, effects))).toEqual(['rejected', '1', 'not_an_integer', '1']);
     expect(await stage.isMarked()).toBe(false);
     await stage.add();
     const before = await stage.bytes();

@@ -203,8 +203,8 @@ export class Caller {
     return {
       settings: { redisTimeoutMs: REDIS_TIMEOUT_MS },
       scripts,
-      events: { emit: () => {} },
-      subject: () => ({}),
+      events: { tell: {} },
+      storeError: () => {},
       hints: { channel: 'hints' },
       connection: { redis: { status: 'ready' } },
     } as unknown as Parts;

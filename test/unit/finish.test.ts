@@ -38,8 +38,9 @@ function stage() {
     settings: { redisTimeoutMs: REDIS_TIMEOUT_MS },
     connection: { redis },
     hints: { channel: 'hints' },
-    subject: ({ key, redisKey }: AttemptTerms) => ({ namespace: 'n', key, redisKey }),
-    events: { emit: (name: string, _subject: unknown, event: object) => told.push([name, event]) },
+    events: { tell: {} },
+    storeError: (_terms: AttemptTerms, operation: string, { code }: ExchangeError) =>
+      told.push(['storeError', { operation, code }]),
     scripts: {
       deadline: () => performance.now() + REDIS_TIMEOUT_MS,
       async call(

@@ -37,7 +37,7 @@ function stage() {
       });
     },
   };
-  const heartbeat = new Heartbeat(scripts as unknown as Scripts, ({ key }, code) =>
+  const heartbeat = new Heartbeat(scripts as unknown as Scripts, ({ key }, { code }) =>
     told.push(['storeError', key, code, at()]),
   );
   const lease = (terms: Partial<LeaseTerms> = {}) => {
