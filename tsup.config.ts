@@ -11,6 +11,7 @@ export default defineConfig({
     streams: 'src/streams/index.ts',
     codecs: 'src/codecs/index.ts',
     testing: 'src/testing/index.ts',
+    otel: 'src/otel/index.ts',
   },
   format: ['esm', 'cjs'],
   target: 'node20',

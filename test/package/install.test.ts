@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, extname, join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import manifest from '../../package.json' with { type: 'json' };
 import { freshNamespace } from '../support/index.js';
 
 const PROJECT = join(import.meta.dirname, '..', '..');
@@ -14,7 +15,15 @@ const TYPESCRIPT = ['typescript@5.9.3', '@types/node@20'];
 /** By `TEST_TYPESCRIPT=all` (`npm run test:package:types`) every minor version, else the oldest and the newest. */
 const TYPESCRIPTS = process.env.TEST_TYPESCRIPT === 'all' ? ['5.4', '5.5', '5.6', '5.7', '5.8', '6'] : ['5.4', '6'];
 /** What an entry point says that cannot do without its peer, where that is not installed. */
-const NEEDS_PEER: Readonly<Record<string, string>> = { 'redis-once/bullmq': 'bullmq' };
+const NEEDS_PEER: Readonly<Record<string, string>> = {
+  'redis-once/bullmq': 'bullmq',
+  'redis-once/otel': '@opentelemetry/api',
+};
+const ENTRIES = Object.keys(manifest.exports).flatMap((name) =>
+  name === './package.json' ? [] : [name === '.' ? 'index' : name.slice(2)],
+);
+/** The least that `peerDependencies` takes. */
+const OLDEST_API = manifest.peerDependencies['@opentelemetry/api'].replace('^', '');
 const NPM_FLAGS = ['--no-audit', '--no-fund', '--ignore-scripts', '--prefer-offline'];
 /** Not part of what is packed from: what the build makes anew, and what other tests write to meanwhile. */
 const LEFT_BEHIND = /^(node_modules|\.git|dist|coverage|reports|test|\.stryker-tmp|tsconfig\.vitest-temp.*|.*\.tgz)$/;
@@ -28,6 +37,7 @@ beforeAll(async () => {
   const frameworks = ['ioredis@6', 'express@5', '@types/express@5', 'fastify@5', 'hono@4'];
   await Promise.all([
     install(httpFolder(), join(FIXTURES, 'http'), ...frameworks),
+    install(otelFolder(), join(FIXTURES, 'otel'), 'ioredis@6', `@opentelemetry/api@${OLDEST_API}`),
     ...['5', '6'].flatMap((version) => [
       install(userFolder(version), FIXTURES, `ioredis@${version}`),
       install(bullmqFolder(version), join(FIXTURES, 'bullmq'), `ioredis@${version}`, `bullmq@${version}`),
@@ -46,9 +56,7 @@ afterAll(() => rm(workshop, { recursive: true, force: true }));
 test('the tarball holds the build, the papers and the manifest, and nothing else', async () => {
   const files = (await run(workshop, 'tar', '-tzf', tarball)).trim().split('\n').sort();
   const papers = (await readdir(PROJECT)).filter((name) => /^(README\.md|LICENSE|CHANGELOG\.md)$/.test(name));
-  const build = ['index', 'bullmq', 'express', 'fastify', 'hono', 'fetch', 'streams', 'codecs', 'testing'].flatMap(
-    (entry) => ['cjs', 'd.cts', 'd.ts', 'js'].map((ending) => `dist/${entry}.${ending}`),
-  );
+  const build = ENTRIES.flatMap((entry) => ['cjs', 'd.cts', 'd.ts', 'js'].map((ending) => `dist/${entry}.${ending}`));
   const bin = ['dist/cli.cjs', 'dist/cli.licenses.txt'];
   expect(files).toEqual(
     expect.arrayContaining([...papers, ...build, ...bin, 'package.json'].map((name) => `package/${name}`)),
@@ -231,6 +239,34 @@ describe('beside web frameworks', () => {
   );
 });
 
+describe('beside the oldest OpenTelemetry API', () => {
+  test('by import, a call makes a span of the global provider, under the version of the package', async () => {
+    const namespace = freshNamespace();
+    const told = await run(otelFolder(), process.execPath, 'use.mjs', inject('redisUrl'), namespace);
+    expect(JSON.parse(told)).toEqual([[`redis-once ${manifest.version} once ${namespace}`, 'executed', true]]);
+  });
+
+  test('by require, a call is counted by the meter that is given', async () => {
+    const told = await run(otelFolder(), process.execPath, 'use.cjs', inject('redisUrl'), freshNamespace());
+    expect(JSON.parse(told)).toEqual([['redis_once.calls', 1, 'executed']]);
+  });
+
+  test(
+    'a strict program compiles',
+    async () => {
+      const tsc = join(otelFolder(), 'node_modules/typescript/bin/tsc');
+      await run(otelFolder(), process.execPath, tsc, '-p', 'tsconfig.nodenext.json');
+    },
+    TIME_LIMIT_MS,
+  );
+
+  test('where it is missing, `redis-once/otel` says so by its name', async () => {
+    const program = "import('redis-once/otel').catch(({ code, message }) => console.log(code, message))";
+    const told = await run(userFolder('6'), process.execPath, '--input-type=module', '-e', program);
+    expect(told).toMatch(/^ERR_MODULE_NOT_FOUND .*'@opentelemetry\/api'/);
+  });
+});
+
 describe('errors across the two module formats, in one process', () => {
   interface Verdict {
     code: string;
@@ -312,6 +348,10 @@ function typesFolder(): string {
 
 function httpFolder(): string {
   return join(workshop, 'user-of-frameworks');
+}
+
+function otelFolder(): string {
+  return join(workshop, 'user-of-otel');
 }
 
 function bullmqFolder(version: string): string {
