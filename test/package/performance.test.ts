@@ -127,6 +127,17 @@ describe('the figures', () => {
   });
 });
 
+test('what telemetry costs is told as it was measured', () => {
+  const measured = JSON.parse(readFileSync(join(ROOT, 'bench/results/telemetry-overhead.json'), 'utf8')) as {
+    rows: { load: string; way: string; micros: Spread; ratio: Spread }[];
+  };
+  const page = readFileSync(join(ROOT, 'docs/telemetry.md'), 'utf8');
+  expect(measured.rows.length).toBeGreaterThan(0);
+  for (const { load, way, micros, ratio } of measured.rows) {
+    expect(page).toContain(`| ${load} | ${way} | ${told(micros)} | ${told(ratio, 2)} |`);
+  }
+});
+
 test('what HTTP costs is told as it was measured', () => {
   const measured = JSON.parse(readFileSync(join(ROOT, 'bench/results/http-overhead.json'), 'utf8')) as {
     rows: { name: string; bareMicros: Spread; firstAdds: Spread; copyAdds: Spread }[];
