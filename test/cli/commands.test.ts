@@ -366,7 +366,7 @@ describe('stats', () => {
     }
     const { stdout } = await cli(['stats']);
     expect(stdout).toMatch(/^RECORDS +SAMPLED +MEMORY +STATE\n/);
-    expect(stdout).toMatch(/\n11 records, some [\d.]+ KiB of memory\.\n$/);
+    expect(stdout).toMatch(/\n11 records, some [\d.,]+ (bytes|KiB) of memory\.\n$/);
   });
 
   test('under a keyPrefix, and without the right to measure, tells what it can', async () => {
