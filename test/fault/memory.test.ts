@@ -65,7 +65,7 @@ test(
     const random = seededRandom(seed);
     const { url } = await ownServer('--maxmemory-policy', 'noeviction');
     const [redis, namespace] = [connect({}, url), freshNamespace()];
-    const dedups = [1, 2].map(() => makeDedup({ namespace, lease: '2s' }, connect({}, url))) as [Dedup, Dedup];
+    const dedups = [1, 2].map(() => makeDedup({ namespace, lease: '4s' }, connect({}, url))) as [Dedup, Dedup];
     const refused: Record<string, number> = {};
     const lost: string[] = [];
     for (const dedup of dedups) {

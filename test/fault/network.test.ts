@@ -150,6 +150,8 @@ test('a subscriber whose line falls silent delays a waiter by a poll, no more', 
   await started;
   const waiting = behind.run('k', () => 'never');
   await waits();
+  // What the server told the subscriber has arrived when these have.
+  for (let look = 0; look < 3; look += 1) await behind.inspect('k');
   // The first connection is the caller's, the second that of the hints.
   line.cut((connection) => connection === 1);
   release();

@@ -29,7 +29,8 @@ export async function startClocked(args: readonly string[] = []): Promise<Clocke
     throw new Error('A server whose clock can be set needs the packages of Debian bookworm (libfaketime).', { cause });
   });
   const server = await startBinary(binary, args);
-  const redis = new Redis(server.url);
+  // It is ended with the server, and asks no other again.
+  const redis = new Redis(server.url, { retryStrategy: () => null });
   redis.on('error', () => {});
   return {
     url: server.url,
