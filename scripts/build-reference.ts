@@ -21,6 +21,7 @@ const app = await Application.bootstrapWithPlugins({
   excludePrivate: true,
   disableSources: true,
   treatWarningsAsErrors: true,
+  validation: { invalidLink: true, notExported: false, notDocumented: false },
   logLevel: 'Warn',
   out: 'docs/api',
   ...({ docsRoot: 'docs', hideBreadcrumbs: true, hidePageHeader: true } as object),
@@ -36,5 +37,8 @@ app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }: { project: Project
 // What is not exported any more leaves no page behind.
 rmSync('docs/api', { recursive: true, force: true });
 const project = await app.convert();
-if (project) await app.generateOutputs(project);
+if (project) {
+  app.validate(project);
+  await app.generateOutputs(project);
+}
 if (!project || app.logger.hasErrors() || app.logger.hasWarnings()) process.exitCode = 1;
