@@ -79,7 +79,7 @@ export function isChecked(parts: Parts): boolean {
 /** @throws UnsafeServerError; ExchangeError, `unsent` */
 export async function checkServer(parts: Parts, key: string): Promise<void> {
   const { epoch } = parts.connection;
-  const { evicts, policy, history } = await fitnessOf(parts.connection, parts.scripts.deadline()).catch(
+  const { evicts, policy, history, isWhole } = await fitnessOf(parts.connection, parts.scripts.deadline()).catch(
     (error: unknown) => {
       // Whatever became of the question, no key was claimed by it.
       throw error instanceof ExchangeError ? error.as('unsent') : error;
@@ -99,5 +99,5 @@ export async function checkServer(parts: Parts, key: string): Promise<void> {
       { key },
     );
   }
-  parts.checkedEpoch = epoch;
+  if (isWhole) parts.checkedEpoch = epoch;
 }

@@ -21,6 +21,12 @@ interface Ask {
   settle(error?: Error): void;
 }
 
+/** The digest of what a record holds, nothing where it is not completed; and the server that has it, where that is known. */
+interface Touched {
+  readonly digest: string | undefined;
+  readonly server: ServerConnection | undefined;
+}
+
 interface OwnRedis {
   readonly status: string;
   connect(): Promise<void>;
@@ -33,7 +39,7 @@ const LARGEST_ROUND = 128;
 export class Durability {
   #own: (OwnRedis & Connection['redis']) | undefined;
   /** By server: what waits for the next round there. */
-  readonly #queues = new Map<ServerConnection, Ask[]>();
+  readonly #queues = new Map<ServerConnection | Connection, Ask[]>();
   /** The connection that was found able to confirm. */
   #able: OwnRedis | undefined;
 
@@ -86,8 +92,8 @@ export class Durability {
     await connection.ready(monotonicMs() + this.redisTimeoutMs).catch((error) => {
       throw notDurable(key, 'Redis was not reached', error);
     });
-    const server = connection.serverOf(redisKey);
-    if (!server) throw notDurable(key, 'the server of its slot was not reached');
+    // Of a slot whose server is not known all go through the client, which then finds it.
+    const server = connection.serverOf(redisKey) ?? connection;
     await new Promise<void>((resolve, reject) => {
       const ask: Ask = { key, redisKey, digest, settle: (error) => (error ? reject(error) : resolve()) };
       const queue = this.#queues.get(server);
@@ -102,47 +108,57 @@ export class Durability {
   }
 
   /** Rounds at one server, until nobody waits. */
-  async #serve(connection: Connection, server: ServerConnection, queue: Ask[]): Promise<void> {
+  async #serve(connection: Connection, server: ServerConnection | Connection, queue: Ask[]): Promise<void> {
     this.#queues.set(server, queue);
     while (queue.length > 0) {
       const asks = queue.splice(0, LARGEST_ROUND);
       try {
-        await this.#round(connection, server, asks);
+        await this.#round(connection, asks);
       } catch (error) {
-        for (const { key, settle } of [...asks, ...queue.splice(0)]) {
-          settle(notDurable(key, 'Redis did not answer', error));
-        }
-        this.#giveUp(connection);
+        const failed = this.#giveUp(connection) ? [...asks, ...queue.splice(0)] : asks;
+        for (const { key, settle } of failed) settle(notDurable(key, 'Redis did not answer', error));
       }
     }
     this.#queues.delete(server);
   }
 
-  async #round(connection: Connection, server: ServerConnection, asks: readonly Ask[]): Promise<void> {
+  async #round(connection: Connection, asks: readonly Ask[]): Promise<void> {
     const { epoch } = connection;
-    const found = await this.#touch(connection, asks);
-    const present = asks.filter(({ digest }, index) => found[index] === digest);
-    for (const { key, settle } of asks.filter((ask) => !present.includes(ask))) {
-      settle(notDurable(key, 'its record is not the one of this result any more'));
+    const touched = await this.#touch(connection, asks);
+    // Of one server, but where a slot is being moved.
+    const present = new Map<ServerConnection, Ask[]>();
+    for (const [index, ask] of asks.entries()) {
+      const { digest, server } = touched[index] as Touched;
+      if (digest !== ask.digest) ask.settle(notDurable(ask.key, 'its record is not the one of this result any more'));
+      else if (!server) ask.settle(notDurable(ask.key, 'its slot is being moved'));
+      else present.set(server, [...(present.get(server) ?? []), ask]);
     }
-    if (present.length === 0) return;
-    const shortfall = await this.#wait(connection, server);
-    // A connection that dropped has waited for nothing that was written before.
-    const why = connection.epoch === epoch ? shortfall : 'the connection dropped';
-    for (const { key, settle } of present) settle(why === undefined ? undefined : notDurable(key, why));
+    for (const [server, there] of present) {
+      const shortfall = await this.#wait(connection, server);
+      // A connection that dropped has waited for nothing that was written before.
+      const why = connection.epoch === epoch ? shortfall : 'the connection dropped';
+      for (const { key, settle } of there) settle(why === undefined ? undefined : notDurable(key, why));
+    }
   }
 
-  /** Writes to each record, and returns the digest of what it holds; nothing where it is not completed. */
-  async #touch(connection: Connection, asks: readonly Ask[]): Promise<(string | undefined)[]> {
+  /** Writes to each record, and tells what it holds, and where. */
+  async #touch(connection: Connection, asks: readonly Ask[]): Promise<Touched[]> {
     const keys = asks.map(({ redisKey }) => redisKey);
     const lists = connection.isCluster ? keys.map((key) => [key]) : [keys];
     const deadline = monotonicMs() + this.redisTimeoutMs;
-    const answers = await Promise.all(lists.map((list) => connection.run(SCRIPTS.touch, list, [], deadline, true)));
-    return answers.flatMap(({ entries }) =>
+    const touch = (list: readonly string[]) => connection.run(SCRIPTS.touch, list, [], deadline);
+    const answers = await Promise.all(
+      lists.map(async (list) => {
+        const answer = await touch(list);
+        // A client that had to find the server knows it now.
+        return answer.server ? answer : touch(list);
+      }),
+    );
+    return answers.flatMap(({ entries, server }) =>
       entries.map(([status, word]) => {
         // Such as READONLY, of a server that was made a replica.
         if (String(status) === 'refused') throw new ExchangeError('refused', String(word), `Redis answered ${word}`);
-        return String(status) === 'completed' ? String(word) : undefined;
+        return { digest: String(status) === 'completed' ? String(word) : undefined, server };
       }),
     );
   }
@@ -161,14 +177,16 @@ export class Durability {
   }
 
   /** Whatever it was: a new connection finds the server that is there now. That of a Cluster finds them by itself. */
-  #giveUp({ redis, isCluster }: Connection): void {
-    if (isCluster || redis !== this.#own) return;
+  #giveUp({ redis, isCluster }: Connection): boolean {
+    if (isCluster || redis !== this.#own) return false;
     this.#own.disconnect();
     this.#own = undefined;
+    return true;
   }
 
   #open(): OwnRedis & Connection['redis'] {
-    if (!this.#own || this.#own.status === 'end') {
+    // It never reconnects: one that has closed has ended, though a Cluster that never opened does not say so.
+    if (!this.#own || /^(close|end)$/.test(this.#own.status)) {
       this.#own = ownConnection<OwnRedis & Connection['redis']>(this.connection);
       this.#own.on('error', () => {});
     }

@@ -215,8 +215,12 @@ local function write_effects(list)
         ran, reply = write(list, effect)
       end
       if not ran then
-        -- Why, in the words of the check, which a lone write was spared.
-        local _, reason = check_effects(list)
+        -- Why, in the words of the check, which a lone write was spared. The check may raise, which after a write would hide it.
+        local reason
+        if not written then
+          local _, found = check_effects(list)
+          reason = found
+        end
         return string.format("%.0f", index), reason or error_code(reply), written, ""
       end
       written = true

@@ -130,12 +130,18 @@ local function follow_set_command(state, first, last)
   end
 end
 
--- The state of a key by its number; of one that is replaced nothing needs to be known.
+-- The state of a key by its number.
 local function state_of(data, list, number, wanted)
   local state = data[number]
   if not state then
     local data_key, plan = KEYS[list.key + number], string.sub(list.plan, number, number)
-    state = wanted == "replaced" and { key = data_key, plan = plan } or look_at(data_key, plan, wanted)
+    if wanted == "replaced" then
+      -- Nothing needs to be known of it. But in Cluster this raises where its write would, while nothing is written yet.
+      redis.call("TYPE", data_key)
+      state = { key = data_key, plan = plan }
+    else
+      state = look_at(data_key, plan, wanted)
+    end
     data[number] = state
   end
   return state

@@ -18,6 +18,11 @@ local function error_code(raised)
   if string.find(text, "user executing the script", 1, true) or string.find(text, "ACL failure", 1, true) then
     return "NOPERM"
   end
+  -- In Cluster, a key that is not there while its slot is moved. The server has found it before it ran the script, or it would
+  -- have refused it: an entry ahead has removed it, or it has just expired.
+  if string.find(text, "non local key", 1, true) then
+    return "TRYAGAIN"
+  end
   return string.match(text, "%f[%u]%u[%u%d]+%f[^%u%d]") or "LUA"
 end
 

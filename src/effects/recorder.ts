@@ -63,6 +63,8 @@ export class Recorder {
   #conditions = 0;
   #bytes = 0;
   #alone = false;
+  /** Does one command name several keys? */
+  #severalAtOnce = false;
   #closed: 'open' | 'settled' | 'bypassed' = 'open';
 
   constructor(terms: RecorderTerms) {
@@ -99,7 +101,8 @@ export class Recorder {
   get effects(): EffectList {
     const effects = this.#withMark();
     const { keys, plan } = effects;
-    if (!this.#terms.isCluster || !this.#uses.some(({ comesBack }) => comesBack)) return effects;
+    if (!this.#terms.isCluster || !(this.#severalAtOnce || this.#uses.some(({ comesBack }) => comesBack)))
+      return effects;
     return { ...effects, keys: [...keys, absentKey(this.#terms)], plan: `${plan}1` };
   }
 
@@ -180,6 +183,7 @@ export class Recorder {
       const numbers = keys.map((key) => this.#numberOf(key, place));
       for (const number of numbers) this.#use(number).add('UNLINK', spec.type, [], place);
       const [first, ...others] = numbers as [number, ...number[]];
+      this.#severalAtOnce ||= others.length > 0;
       this.#push('UNLINK', spec.type, first, others.map(String), origin, place);
     } else if (spec.type === 'none') {
       this.#push(name.toUpperCase(), spec.type, 0, spec.read(args, place), origin, place);
@@ -283,8 +287,9 @@ export class Recorder {
 }
 
 /**
- * A key that is never there, in the record's slot. While a slot is moved, a key that a script removes cannot be made again:
- * the script would fail in the middle. A script that declares a key which is not there is not run at all until then.
+ * A key that is never there, in the record's slot. While a slot is moved, a key that a script removes cannot be made again,
+ * nor several be named of which another entry of the list has removed one: the script would fail in the middle. A script
+ * that declares a key which is not there is not run at all until then.
  */
 function absentKey({ redisKey, namespace, keyPrefix }: RecorderTerms): string {
   const name = keyPrefix + redisKey;

@@ -75,6 +75,7 @@ type ScriptingArgument = string | number | Buffer | readonly (string | number | 
 interface Scripting {
   evalshaBuffer(...args: ScriptingArgument[]): Promise<unknown>;
   evalBuffer(...args: ScriptingArgument[]): Promise<unknown>;
+  asking(): Promise<unknown>;
 }
 
 /** One server, as far as plain commands to it go. */
@@ -111,9 +112,13 @@ export interface ScriptAnswer {
   readonly steady: boolean;
   /** When the copy that may have run first was handed over, on the monotonic clock. */
   readonly sentAt: number;
+  /** Where it ran; not known where the client was left to find it. */
+  readonly server: ServerConnection | undefined;
 }
 
 const PAUSE_MS = 20;
+/** A connection to a node is opened by its first command. */
+const USABLE = /^(wait|connecting|connect|ready)$/;
 
 const connections = new WeakMap<RedisConnection, Connection>();
 
@@ -182,11 +187,10 @@ export class Connection {
   }
 
   /**
-   * Runs a script over a list of keys.
+   * Runs a script over a list of keys, in Cluster at the server of their slot: where that cannot run it now (TRYAGAIN,
+   * CLUSTERDOWN) it says so, while the client would go on asking, past the deadline.
    *
    * @param deadline on the monotonic clock
-   * @param many in Cluster, the keys of a list are given to the server of their slot itself: the client would wait out a
-   * slot that is being moved, where single keys need not wait
    * @throws ExchangeError when there is no answer by the deadline, or a refusal
    */
   async run(
@@ -194,27 +198,32 @@ export class Connection {
     keys: readonly (string | Buffer)[],
     args: readonly (string | number | Buffer)[],
     deadline: number,
-    many = false,
   ): Promise<ScriptAnswer> {
     if (this.redis.status !== 'ready') await this.ready(deadline);
     const { epoch } = this;
     const sentAt = monotonicMs();
     const steady = () => this.epoch === epoch;
-    try {
-      const node = many && this.isCluster ? this.#nodeOf(keys[0] as string) : undefined;
-      const redis = (node ?? this.redis) as unknown as Scripting;
-      // Nested, as ioredis takes them: a call's arguments proper are limited by the stack.
-      const rest = [keys.length, node ? this.#prefixedFor(node, keys) : keys, args] as const;
+    let node = this.isCluster ? this.#nodeOf(keys[0] as string) : undefined;
+    let [isKnown, isAsked] = [true, false];
+    for (;;) {
       try {
-        const reply = await withDeadline(redis.evalshaBuffer(script.sha1, ...rest), deadline);
-        return { entries: reply as (Buffer | number)[][], steady: steady(), sentAt };
+        const redis = (node ?? this.redis) as unknown as Scripting;
+        // Nested, as ioredis takes them: a call's arguments proper are limited by the stack.
+        const rest = [keys.length, node ? this.#prefixedFor(node, keys) : keys, args] as const;
+        if (isAsked) redis.asking().catch(() => {});
+        const sent = isKnown ? redis.evalshaBuffer(script.sha1, ...rest) : redis.evalBuffer(script.source, ...rest);
+        const entries = (await withDeadline(sent, deadline)) as (Buffer | number)[][];
+        const server = this.isCluster ? node : (this.redis as unknown as ServerConnection);
+        return { entries, steady: steady(), sentAt, server };
       } catch (error) {
-        if (!/^NOSCRIPT/.test((error as Error).message)) throw error;
-        const reply = await withDeadline(redis.evalBuffer(script.source, ...rest), deadline);
-        return { entries: reply as (Buffer | number)[][], steady: steady(), sentAt };
+        const [, word, address] = /^(NOSCRIPT|(?:MOVED|ASK) \d+)(?: (\S+))?/.exec((error as Error).message) ?? [];
+        if (word === 'NOSCRIPT' && isKnown) isKnown = false;
+        else if (node && word && word !== 'NOSCRIPT') {
+          // What the slot's server has not is asked of the one that it is moved to. Any other way the client finds, and keeps.
+          node = word.startsWith('ASK') && !isAsked ? this.#nodeAt(address) : undefined;
+          isAsked = node !== undefined;
+        } else throw explain(error, steady(), sentAt);
       }
-    } catch (error) {
-      throw explain(error, steady(), sentAt);
     }
   }
 
@@ -271,16 +280,19 @@ export class Connection {
     return (this.redis as unknown as Nodes).nodes?.('master') ?? [];
   }
 
-  /** The connection to the server that has a key; none where that is not known or not ready. */
+  /** The connection to the server that has a key; none where that is not known. */
   serverOf(key: string): ServerConnection | undefined {
     return this.isCluster ? this.#nodeOf(key) : (this.redis as unknown as ServerConnection);
   }
 
   #nodeOf(key: string): Node | undefined {
     const { slots } = this.redis as unknown as Nodes;
-    const address = slots?.[calculateSlot(this.keyPrefix + key)]?.[0];
+    return this.#nodeAt(slots?.[calculateSlot(this.keyPrefix + key)]?.[0]);
+  }
+
+  #nodeAt(address: string | undefined): Node | undefined {
     return this.#servers().find(
-      ({ status, options }) => status === 'ready' && `${options.host}:${options.port}` === address,
+      ({ status, options }) => USABLE.test(status) && `${options.host}:${options.port}` === address,
     );
   }
 

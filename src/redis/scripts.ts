@@ -58,6 +58,8 @@ const LARGEST_LIST_BYTES = 256 * 1024;
 const LONGEST_WHOLE = 8;
 const LONGEST_GUESSED = 1024;
 const PAUSE_MS = 20;
+/** Of `redisTimeout`, what an answer is left at least. */
+const LEAST_SHARE = 0.1;
 
 export class Scripts {
   /** Lists that have no answer yet. */
@@ -102,8 +104,9 @@ export class Scripts {
           if (reply.failure === 'unknown') earlier ??= { sentAt: reply.sentAt };
           const again =
             name !== 'forget' && (reply.passes || (reply.code === null && this.connection.redis.status !== 'end'));
-          // The last copy must have time for its answer: without one it might have run.
-          if (again && monotonicMs() + 2 * PAUSE_MS < deadline)
+          // A last copy that had no time to be answered would make unknown what is surely not done.
+          const leastMs = earlier ? 0 : this.redisTimeoutMs * LEAST_SHARE;
+          if (again && monotonicMs() + PAUSE_MS + leastMs < deadline)
             setTimeout(() => this.#enqueue(name, waiting), PAUSE_MS);
           else reject(earlier ? reply.as('unknown') : reply);
         },
@@ -204,7 +207,7 @@ export class Scripts {
     let answer: ScriptAnswer;
     this.#inFlight += 1;
     try {
-      answer = await this.connection.run(script, keys, args, deadline, list.length > 1);
+      answer = await this.connection.run(script, keys, args, deadline);
     } catch (error) {
       const failure = error as ExchangeError;
       if (list.length > 1 && failure.ofWholeList && failure.splits) {

@@ -1,5 +1,5 @@
 /** Is the server fit to remember? A record that is evicted is an effect that happens twice. */
-import type { Connection } from './connection.js';
+import type { Connection, ExchangeError } from './connection.js';
 
 /** What INFO tells of the server; `policy` null where it could not be read. */
 export interface Fitness {
@@ -7,7 +7,11 @@ export interface Fitness {
   readonly policy: string | null;
   /** Null where it could not be read, and in Cluster, where each node has its own. */
   readonly history: History | null;
+  /** Every primary was asked. In Cluster one may be out of reach, which is no matter for what the others have. */
+  readonly isWhole: boolean;
 }
+
+type Memory = Pick<Fitness, 'evicts' | 'policy'>;
 
 /** Where in which sequence of writes a primary is: https://redis.io/docs/latest/operate/oss_and_stack/management/replication/ */
 export interface History {
@@ -35,18 +39,20 @@ export function fitnessOf(connection: Connection, deadline: number): Promise<Fit
   reports.set(connection, { epoch: connection.epoch, report });
   // Only a good report is kept: a policy may be set right while the connection stands.
   report.then(
-    ({ evicts }) => evicts && reports.delete(connection),
+    ({ evicts, isWhole }) => (evicts || !isWhole) && reports.delete(connection),
     () => reports.delete(connection),
   );
   return report;
 }
 
 async function read(connection: Connection, deadline: number): Promise<Fitness> {
-  const infos = await masters(connection, deadline, []);
+  const answers = await askMasters(connection, deadline);
+  const infos = answers.filter((answer) => typeof answer === 'string');
+  if (infos.length === 0) throw answers[0];
   const nodes = infos.map(parseMemoryInfo);
   const worst = nodes.find(({ evicts }) => evicts) ?? nodes.find(({ policy }) => policy === null) ?? nodes[0];
   const history = connection.isCluster ? null : parseReplicationInfo(infos[0] as string);
-  return { ...(worst as Omit<Fitness, 'history'>), history };
+  return { ...(worst as Memory), history, isWhole: infos.length === answers.length };
 }
 
 /**
@@ -59,26 +65,21 @@ export function lossBetween(earlier: History, now: History): 'behind' | 'unprove
   return 'unproven';
 }
 
-/**
- * INFO of every primary; empty texts where the user may not ask.
- *
- * @param sections such as `['memory']`, one before Redis 7.0; the usual ones where there are none
- * @throws ExchangeError when Redis is not reached
- */
-async function masters(connection: Connection, deadline: number, sections: string[]): Promise<string[]> {
-  try {
-    // A cluster that is ready knows its nodes; the first command makes sure that it is.
-    const info = String(await connection.command('info', sections, deadline));
-    if (!connection.isCluster) return [info];
-    const nodes = (connection.redis as unknown as ClusterNodes).nodes('master');
-    return await Promise.all(nodes.map((node) => connection.within(node.info(...sections), deadline)));
-  } catch (error) {
-    if ((error as { code?: string | null }).code === 'NOPERM') return [''];
+/** INFO of every primary: an empty text where the user may not ask, an error in the place of each that is not reached. */
+async function askMasters(connection: Connection, deadline: number) {
+  const denied = (error: unknown) => {
+    if ((error as ExchangeError).code === 'NOPERM') return '';
     throw error;
-  }
+  };
+  if (!connection.isCluster) return [await connection.command('info', [], deadline).then(String, denied)];
+  // One that is ready knows its nodes.
+  await connection.ready(deadline);
+  const nodes = (connection.redis as unknown as ClusterNodes).nodes('master');
+  const asked = nodes.map((node) => connection.within(node.info(), deadline).catch(denied));
+  return Promise.all(asked.map((answer) => answer.catch((error) => error as ExchangeError)));
 }
 
-function parseMemoryInfo(info: string): Omit<Fitness, 'history'> {
+function parseMemoryInfo(info: string): Memory {
   const maxmemory = /^maxmemory:(\d+)/m.exec(info)?.[1];
   const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1];
   if (maxmemory === undefined || policy === undefined) return { evicts: false, policy: null };

@@ -1,10 +1,20 @@
 /** Effects in a Cluster of three primaries: they land in their record's slot, and nothing crosses slots. */
 import { Socket } from 'node:net';
 import calculateSlot from 'cluster-key-slot';
-import { Cluster } from 'ioredis';
+import type { Cluster } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { Effects } from '../../src/index.js';
-import { connect, expectCode, expectRanOnce, freshNamespace, heldHandler, makeDedup, until } from '../support/index.js';
+import {
+  type ClusterOptions,
+  connect,
+  connectCluster as connectTo,
+  expectCode,
+  expectRanOnce,
+  freshNamespace,
+  heldHandler,
+  makeDedup,
+  until,
+} from '../support/index.js';
 import { type RedisCluster, startCluster } from '../support/redis/cluster.js';
 
 let servers: RedisCluster;
@@ -13,11 +23,8 @@ beforeAll(async () => {
 });
 afterAll(() => servers.stop());
 
-function connectCluster(keyPrefix = '', options: ConstructorParameters<typeof Cluster>[1] = {}): Cluster {
-  const cluster = new Cluster(servers.nodes, { keyPrefix, ...options });
-  cluster.on('error', () => {});
-  onTestFinished(() => cluster.disconnect());
-  return cluster;
+function connectCluster(keyPrefix = '', options: ClusterOptions = {}): Cluster {
+  return connectTo(servers.nodes, { keyPrefix, ...options });
 }
 
 /** All keys of the namespace, over all nodes. */
@@ -157,7 +164,7 @@ async function scriptCalls(cluster: Cluster): Promise<number[]> {
 const sum = (numbers: readonly number[]) => numbers.reduce((all, number) => all + number, 0);
 const FORTY = Array.from({ length: 40 }, (_, index) => `k${index}`);
 
-describe.each<[string, ConstructorParameters<typeof Cluster>[1]]>([
+describe.each<[string, ClusterOptions]>([
   ['', {}],
   [', with a keyPrefix', { keyPrefix: 'app:' }],
   [', with a keyPrefix of the servers', { redisOptions: { keyPrefix: 'app:' } }],

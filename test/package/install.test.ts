@@ -13,7 +13,8 @@ const FIXTURES = join(import.meta.dirname, 'fixtures');
 const TIME_LIMIT_MS = 600_000;
 const TYPESCRIPT = ['typescript@5.9.3', '@types/node@20'];
 /** By `TEST_TYPESCRIPT=all` (`npm run test:package:types`) every minor version, else the oldest and the newest. */
-const TYPESCRIPTS = process.env.TEST_TYPESCRIPT === 'all' ? ['5.4', '5.5', '5.6', '5.7', '5.8', '6', '7'] : ['5.4', '7'];
+const TYPESCRIPTS =
+  process.env.TEST_TYPESCRIPT === 'all' ? ['5.4', '5.5', '5.6', '5.7', '5.8', '6', '7'] : ['5.4', '7'];
 /** What an entry point says that cannot do without its peer, where that is not installed. */
 const NEEDS_PEER: Readonly<Record<string, string>> = {
   'redis-once/bullmq': 'bullmq',

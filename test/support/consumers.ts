@@ -6,6 +6,12 @@ import { Worker } from './processes.js';
 export interface Message {
   readonly id: string;
   readonly amount: number;
+  /** The hash tag that it and its data share. */
+  readonly slot?: string;
+  /** How it is made once; `once` where nothing is said. */
+  readonly way?: 'once' | 'apply';
+  /** Told only when a replica has it. */
+  readonly isDurable?: boolean;
 }
 
 /** The receipt names this one handing over. */
@@ -17,6 +23,16 @@ export interface Delivery extends Message {
 export interface Acknowledgement {
   readonly receipt: number;
   readonly code?: string | undefined;
+  /** What the call came to, as JSON. */
+  readonly result?: string | undefined;
+  readonly ms: number;
+}
+
+/** What the consumers connect to: a server, or a Cluster by clients of both versions, in turn. */
+export interface Place {
+  readonly url?: string;
+  readonly nodes?: readonly { host: string; port: number }[];
+  readonly namespace: string;
 }
 
 const WORKERS = 3;
@@ -32,6 +48,8 @@ interface Consumer {
 export class Consumers {
   readonly acknowledged = new Set<string>();
   readonly codes = new Map<string, number>();
+  /** What each handing over came to, of those that were not killed. */
+  readonly told: (Acknowledgement & { readonly message: Message })[] = [];
   handedOut = 0;
   killed = 0;
   /** Acknowledgements so far. */
@@ -41,12 +59,13 @@ export class Consumers {
   readonly #consumers = new Set<Consumer>();
   readonly #watchers = new Set<() => void>();
   #failure: unknown;
+  #started = 0;
 
   /** @param deliveries in their order; copies of a message are deliveries of their own */
   constructor(
     deliveries: readonly Message[],
     private readonly random: () => number,
-    private readonly args: { url: string; namespace: string },
+    private readonly place: Place,
   ) {
     this.#queue = [...deliveries];
     this.#total = deliveries.length;
@@ -65,6 +84,15 @@ export class Consumers {
     }
   }
 
+  /** When so many more calls have settled, one way or another, or all are acknowledged. */
+  async settledBy(more: number): Promise<void> {
+    const count = this.told.length + more;
+    while (this.told.length < count && !this.isDone) {
+      await new Promise<void>((resolve) => this.#watchers.add(resolve));
+      if (this.#failure) throw this.#failure;
+    }
+  }
+
   /** SIGKILL to one that has something in hand; another takes its place. */
   killOne(): void {
     const busy = [...this.#consumers].filter(({ inHand, killed }) => inHand.size > 0 && !killed);
@@ -76,7 +104,9 @@ export class Consumers {
   }
 
   async #start(): Promise<void> {
-    const consumer: Consumer = { worker: new Worker('consumer', this.args), inHand: new Map(), killed: false };
+    this.#started += 1;
+    const args = { ...this.place, ioredis: this.#started % 2 ? 6 : 5 };
+    const consumer: Consumer = { worker: new Worker('consumer', args), inHand: new Map(), killed: false };
     try {
       await consumer.worker.next();
       this.#consumers.add(consumer);
@@ -91,8 +121,10 @@ export class Consumers {
     }
   }
 
-  #settle({ inHand }: Consumer, { receipt, code }: Acknowledgement): void {
+  #settle({ inHand }: Consumer, acknowledgement: Acknowledgement): void {
+    const { receipt, code } = acknowledgement;
     const message = inHand.get(receipt) as Message;
+    this.told.push({ ...acknowledgement, message });
     inHand.delete(receipt);
     if (code === undefined) {
       this.acknowledgements += 1;
@@ -141,18 +173,24 @@ const COMPLETED = 'C';
 
 /**
  * Looks at records and data in one step, in the middle of whatever goes on: of each message all writes are there, once,
- * if its record is completed, and none if it is not. Returns the ids that are completed.
+ * if its record is completed, and none if it is not. Returns the ids that are completed, each with the receipt whose
+ * writes those are.
+ *
+ * @param messages all of one slot, where they have one
  */
 export async function expectWhole(
   redis: Redis,
   namespace: string,
   messages: readonly Message[],
   context: string,
-): Promise<Set<string>> {
-  const data = `${namespace}-data`;
+): Promise<Map<string, number>> {
+  const slot = messages[0]?.slot;
+  const tag = slot === undefined ? '' : `{${slot}}`;
+  const data = `${tag}${namespace}-data`;
+  const records = tag === '' ? namespace : `${tag}:${namespace}`;
   const look = redis.multi().hgetall(`${data}-hash`).lrange(`${data}-list`, 0, -1).xrange(`${data}-stream`, '-', '+');
   look.get(`${data}-total`);
-  for (const { id } of messages) look.getrange(`${namespace}:${id}`, 1, 1);
+  for (const { id } of messages) look.getrange(`${records}:${id}`, 1, 1);
   const [hash, list, stream, total, ...states] = ((await look.exec()) ?? []).map(([error, reply]) => {
     if (error) throw error;
     return reply;
@@ -163,5 +201,5 @@ export async function expectWhole(
   expect((stream as [string, string[]][]).map(([, [, id]]) => id).toSorted(), context).toEqual(ids);
   expect(hash, context).toEqual(Object.fromEntries(completed.map(({ id, amount }) => [id, String(amount)])));
   expect(Number(total), context).toBe(completed.reduce((sum, { amount }) => sum + amount, 0));
-  return new Set(ids);
+  return new Map((stream as [string, string[]][]).map(([, [, id, , by]]) => [id as string, Number(by)]));
 }

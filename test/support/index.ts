@@ -1,6 +1,6 @@
 /** The test vocabulary: connections and Dedups that clean up after themselves, and sentences to expect with. */
 import { randomUUID } from 'node:crypto';
-import { type Cluster, Redis, type RedisOptions } from 'ioredis';
+import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import { beforeAll, describe, expect, inject, onTestFinished, vi } from 'vitest';
 import { Dedup, type DedupErrorCode, type DedupOptions, isDedupError, type Outcome } from '../../src/index.js';
 import { SCRIPTS } from '../../src/redis/scripts.generated.js';
@@ -43,6 +43,16 @@ export function connect(options: Omit<RedisOptions, 'replyMapping'> = {}, url: s
   redis.on('error', () => {});
   onTestFinished(() => redis.disconnect());
   return redis;
+}
+
+export type ClusterOptions = ConstructorParameters<typeof Cluster>[1];
+
+/** A connection to a Cluster; ended with the test. */
+export function connectCluster(nodes: { host: string; port: number }[], options: ClusterOptions = {}): Cluster {
+  const cluster = new Cluster(nodes, options);
+  cluster.on('error', () => {});
+  onTestFinished(() => cluster.disconnect());
+  return cluster;
 }
 
 /** A namespace that no other test has. */

@@ -1,6 +1,7 @@
 /** One exchange with Redis: what is known when it fails, by what ioredis tells. */
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
+import calculateSlot from 'cluster-key-slot';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Connection, ExchangeError, type RedisConnection } from '../../src/redis/connection.js';
 import { SCRIPTS } from '../../src/redis/scripts.generated.js';
@@ -29,6 +30,7 @@ class Client extends EventEmitter {
   evalshaBuffer = (...words: Nested) => this.#take('evalsha', words.flat());
   evalBuffer = (...words: Nested) => this.#take('eval', words.flat());
   call = (name: string, words: string[]) => this.#take(name, words);
+  asking = () => this.#take('asking', []);
 
   #take(name: string, words: (string | Buffer | number)[]): Promise<unknown> {
     this.sent.push({ name, words });
@@ -73,7 +75,7 @@ describe('a script that is run', () => {
   test('is sent by its hash, with its keys counted, and answers by entries', async () => {
     const { client, run } = stage();
     const sentAt = performance.now();
-    expect(await run()).toEqual({ entries: [[Buffer.from('none')]], steady: true, sentAt });
+    expect(await run()).toEqual({ entries: [[Buffer.from('none')]], steady: true, sentAt, server: client });
     expect(client.sent).toEqual([{ name: 'evalsha', words: [SCRIPTS.inspect.sha1, 1, 'r:k', 1, 'a'] }]);
     expect(vi.getTimerCount()).toBe(0);
   });
@@ -131,6 +133,64 @@ describe('a script that is run', () => {
       expect(await failure(run())).toMatchObject({ failure: 'unknown', code: 'OOM' });
     },
   );
+
+  describe('in a cluster', () => {
+    /** A client that knows the slot to be at the first of two nodes. */
+    function clusterStage() {
+      const nodes = [1, 2].map((port) => Object.assign(new Client(), { options: { host: 'h', port } }));
+      const [source, target] = nodes as unknown as [Client, Client];
+      const slots = { [calculateSlot('r:k')]: ['h:1', 'h:9'] };
+      const client = Object.assign(new Client(), { isCluster: true, slots, nodes: () => nodes });
+      const connection = Connection.of(client as unknown as RedisConnection);
+      const run = () => connection.run(SCRIPTS.inspect, ['r:k'], [1, 'a'], performance.now() + 1_000);
+      const names = () => [client, source, target].map(({ sent }) => sent.map(({ name }) => name));
+      return { client, source, target, run, names };
+    }
+
+    test('goes to the server of its slot, and what that refuses for a while is told', async () => {
+      const { source, run, names } = clusterStage();
+      expect(await run()).toMatchObject({ steady: true, server: source });
+      source.answer = () => Promise.reject(replyError('TRYAGAIN Multiple keys request during rehashing of slot'));
+      expect(await failure(run())).toMatchObject({ failure: 'refused', code: 'TRYAGAIN' });
+      expect(names()).toEqual([[], ['evalsha', 'evalsha'], []]);
+    });
+
+    test('is asked of the server that the slot is being moved to, in full where that does not know it', async () => {
+      const { source, target, run, names } = clusterStage();
+      source.answer = () => Promise.reject(replyError('ASK 1 h:2'));
+      target.answer = async (name) => {
+        if (name === 'evalsha') throw replyError('NOSCRIPT No matching script.');
+        return [[Buffer.from('none')]];
+      };
+      expect(await run()).toMatchObject({ steady: true, server: target });
+      expect(names()).toEqual([[], ['evalsha'], ['asking', 'evalsha', 'asking', 'eval']]);
+    });
+
+    test.each<[string, (stage: ReturnType<typeof clusterStage>) => void]>([
+      ['has moved', ({ source }) => (source.answer = () => Promise.reject(replyError('MOVED 1 h:2')))],
+      [
+        'is moved to a server that is not known',
+        ({ source }) => (source.answer = () => Promise.reject(replyError('ASK 1 h:3'))),
+      ],
+      [
+        'has moved on from where it was asked',
+        ({ source, target }) => {
+          source.answer = () => Promise.reject(replyError('ASK 1 h:2'));
+          target.answer = async (name) => {
+            if (name !== 'asking') throw replyError('ASK 1 h:1');
+          };
+        },
+      ],
+      ['has no server that is reached', ({ source }) => (source.status = 'end')],
+    ])('is left to the client where its slot %s', async (_what, prepare) => {
+      const stage = clusterStage();
+      prepare(stage);
+      expect(await stage.run()).toMatchObject({ steady: true, server: undefined });
+      expect(stage.names()[0]).toEqual(['evalsha']);
+      stage.client.answer = () => Promise.reject(replyError('MOVED 1 h:2'));
+      expect(await failure(stage.run())).toMatchObject({ failure: 'refused', code: 'MOVED' });
+    });
+  });
 });
 
 describe('an exchange that fails', () => {
@@ -454,15 +514,25 @@ describe('a call of a script', () => {
     });
   });
 
-  test('that is refused all the time fails before its deadline, while its last copy has time for an answer', async () => {
+  test('that is refused all the time fails while a last copy could still be answered', async () => {
     const { client, scripts } = stage();
     client.answer = () => Promise.reject(replyError('READONLY'));
     const call = failure(scripts.call('settle', 'r:k', release));
-    await pass(959);
-    expect(client.sent).toHaveLength(48);
+    await pass(879);
+    expect(client.sent).toHaveLength(44);
     await pass(1);
     expect(await call).toMatchObject({ failure: 'refused', code: 'READONLY' });
-    expect(client.sent).toHaveLength(49);
+    expect(client.sent).toHaveLength(45);
+  });
+
+  test('that is refused, and may have run before, is sent until its deadline', async () => {
+    const { client, scripts } = stage();
+    client.answer = () =>
+      Promise.reject(client.sent.length < 2 ? new Error('Connection is closed.') : replyError('READONLY'));
+    const call = failure(scripts.call('settle', 'r:k', release));
+    await pass(980);
+    expect(await call).toMatchObject({ failure: 'unknown', code: 'READONLY' });
+    expect(client.sent).toHaveLength(50);
   });
 
   test('is not sent again where the connection is closed', async () => {
