@@ -64,9 +64,8 @@ local function negate_int64(text)
 end
 
 local function is_float(text)
-  return string.find(text, "^[-+]?%d+%.?%d*$") ~= nil
-    or string.find(text, "^[-+]?%.%d+$") ~= nil
-    or string.find(text, "^[-+]?%d+%.?%d*[eE][-+]?%d+$") ~= nil
+  local mantissa = string.gsub(text, "[eE][-+]?%d+$", "")
+  return string.find(mantissa, "^[-+]?%d+%.?%d*$") ~= nil or string.find(mantissa, "^[-+]?%.%d+$") ~= nil
 end
 
 -- What INCRBYFLOAT and HINCRBYFLOAT make of a value, nearly: the server calculates with more digits.

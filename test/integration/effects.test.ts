@@ -383,6 +383,9 @@ describe('the writes of a handler', () => {
     [`1.${'0'.repeat(5_118)}`, '1', 'not_a_float'],
     [`1.${'0'.repeat(5_117)}`, '1', null],
     ['1e307', '1e307', null],
+    ['.51e3', '1e3', null],
+    ['-.5E-3', '1', null],
+    ['5.e3', '1', null],
   ])('add to floats within bounds (%#)', async (value, by, reason) => {
     const { redis, dedup, at } = world();
     await redis.hset(at('h'), 'f', value);
