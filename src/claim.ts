@@ -9,6 +9,7 @@ import type { Parts } from './parts.js';
 import { ExchangeError } from './redis/connection.js';
 import type { ScriptReply } from './redis/scripts.js';
 import { fitnessOf, lossBetween } from './redis/server.js';
+import { NEEDED_SERVER } from './redis/version.js';
 
 /** A record that is not completed outlives its lease and a slow redelivery. */
 const SHORTEST_TTL_MS = 60_000;
@@ -79,12 +80,20 @@ export function isChecked(parts: Parts): boolean {
 /** @throws UnsafeServerError; ExchangeError, `unsent` */
 export async function checkServer(parts: Parts, key: string): Promise<void> {
   const { epoch } = parts.connection;
-  const { evicts, policy, history, isWhole } = await fitnessOf(parts.connection, parts.scripts.deadline()).catch(
-    (error: unknown) => {
-      // Whatever became of the question, no key was claimed by it.
-      throw error instanceof ExchangeError ? error.as('unsent') : error;
-    },
-  );
+  const { tooOld, evicts, policy, history, isWhole } = await fitnessOf(
+    parts.connection,
+    parts.scripts.deadline(),
+  ).catch((error: unknown) => {
+    // Whatever became of the question, no key was claimed by it.
+    throw error instanceof ExchangeError ? error.as('unsent') : error;
+  });
+  if (tooOld !== undefined) {
+    throw new UnsafeServerError(
+      `Expected ${NEEDED_SERVER}, got ${tooOld}, which may make a part of a call's writes and fail at the next one: ` +
+        'upgrade the server, or connect to another',
+      { key },
+    );
+  }
   if (parts.checkedEpoch === epoch) return;
   if (history) {
     const loss = parts.history && lossBetween(parts.history, history);

@@ -223,7 +223,10 @@ export class ClosedError extends DedupError {
   override name = 'ClosedError';
 }
 
-/** The server may evict records, and a record that is evicted is an effect that happens twice. Nothing was sent. */
+/**
+ * The server may evict records, and a record that is evicted is an effect that happens twice; or it is older than Redis
+ * 7.0, and may make a part of a call's writes. Nothing was sent.
+ */
 export class UnsafeServerError extends DedupError {
   static readonly code = 'UNSAFE_SERVER';
   readonly code = 'UNSAFE_SERVER';

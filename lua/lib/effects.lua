@@ -107,11 +107,9 @@ local function command_of(effect, list)
   return name, unpack(ARGV, effect.first, effect.last)
 end
 
--- Why the server would refuse the command itself: it is renamed, or the user may not give it. Before 7.0 it cannot be asked.
+-- Why the server would refuse the command itself: it is renamed, or the user may not give it. A server that cannot be
+-- asked, one before 7.0, has no known command: nothing is written where that could break off.
 local function refusal_of(...)
-  if not redis.acl_check_cmd then
-    return nil
-  end
   local known, allowed = pcall(redis.acl_check_cmd, ...)
   if not known then
     return "unknown_command"

@@ -1,9 +1,9 @@
 /** The lines of a report that are read from INFO. */
 import type { CheckName, ServerCheck } from './check.js';
+import { NEEDED_SERVER, type ServerVersion } from './version.js';
 
 export type Info = ReadonlyMap<string, string>;
 
-const OLDEST = [6, 2] as const;
 const LITTLE_HEADROOM_PERCENT = 10;
 const FAR_BEHIND_S = 10;
 const MIB = 1024 * 1024;
@@ -14,30 +14,20 @@ export function parseInfo(text: string): Info {
   );
 }
 
-export function nameOf(info: Info): string | null {
-  if (info.has('valkey_version')) return `Valkey ${info.get('valkey_version')}`;
-  return info.has('redis_version') ? `Redis ${info.get('redis_version')}` : null;
-}
-
 /** @param fsync the policy of the append-only file; undefined where it cannot be read */
-export function infoChecks(info: Info, fsync: string | undefined): ServerCheck[] {
-  return [version(info), eviction(info), memory(info), persistence(info, fsync), replication(info)];
+export function infoChecks(found: ServerVersion | null, info: Info, fsync: string | undefined): ServerCheck[] {
+  return [version(found), eviction(info), memory(info), persistence(info, fsync), replication(info)];
 }
 
 function unread(name: CheckName): ServerCheck {
   return { name, level: 'warning', detail: 'INFO cannot be read', fix: 'Allow the user INFO, or look for yourself' };
 }
 
-function version(info: Info): ServerCheck {
-  const text = info.get('redis_version');
-  if (text === undefined) return unread('version');
-  const [major = 0, minor = 0] = text.split('.').map(Number);
-  const detail = nameOf(info) as string;
-  const [oldestMajor, oldestMinor] = OLDEST;
-  if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) {
-    return { name: 'version', level: 'ok', detail };
-  }
-  return { name: 'version', level: 'danger', detail, fix: 'Use Redis 6.2 or later, or Valkey' };
+function version(found: ServerVersion | null): ServerCheck {
+  if (found === null) return unread('version');
+  const { name: detail, isTooOld } = found;
+  if (!isTooOld) return { name: 'version', level: 'ok', detail };
+  return { name: 'version', level: 'danger', detail, fix: `Use ${NEEDED_SERVER}` };
 }
 
 function eviction(info: Info): ServerCheck {

@@ -1,9 +1,10 @@
 /** Is the server fit? What `check` reports: each line is ok, a warning or a danger, with what to do about it. */
 import { randomBytes } from 'node:crypto';
-import { infoChecks, nameOf, parseInfo } from './check-info.js';
+import { infoChecks, parseInfo } from './check-info.js';
 import { appendFsync, clock, isRefused, latency, permissions, scriptsRun } from './check-probes.js';
 import { type Connection, ExchangeError, type ServerConnection } from './connection.js';
 import type { Scripts } from './scripts.js';
+import { versionIn } from './version.js';
 
 export type CheckName =
   | 'version'
@@ -85,16 +86,17 @@ async function checkNode(looking: Looking, node: ServerConnection): Promise<Node
     text = '';
   }
   const info = parseInfo(text);
+  const version = versionIn(text);
   const key = keyOn(connection, node, `${looking.prefix}::check:`);
   const fsync = info.get('aof_enabled') === '1' ? await appendFsync(looking, node) : undefined;
   const checks = [
-    ...infoChecks(info, fsync),
+    ...infoChecks(version, info, fsync),
     await permissions(looking, node),
     await scriptsRun(scripts, key),
     await latency(looking, node),
     await clock(looking, node),
   ];
-  return { address, server: nameOf(info), checks };
+  return { address, server: version?.name ?? null, checks };
 }
 
 /** A server that is busy or does not answer is a finding; where it is the only one, no answer is the caller's error. */

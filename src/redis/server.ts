@@ -1,8 +1,11 @@
 /** Is the server fit to remember? A record that is evicted is an effect that happens twice. */
 import type { Connection, ExchangeError } from './connection.js';
+import { versionIn } from './version.js';
 
 /** What INFO tells of the server; `policy` null where it could not be read. */
 export interface Fitness {
+  /** The name and version of a server that is too old to be used. */
+  readonly tooOld: string | undefined;
   readonly evicts: boolean;
   readonly policy: string | null;
   /** Null where it could not be read, and in Cluster, where each node has its own. */
@@ -49,10 +52,11 @@ async function read(connection: Connection, deadline: number): Promise<Fitness> 
   const answers = await askMasters(connection, deadline);
   const infos = answers.filter((answer) => typeof answer === 'string');
   if (infos.length === 0) throw answers[0];
+  const tooOld = infos.map(versionIn).find((version) => version?.isTooOld)?.name;
   const nodes = infos.map(parseMemoryInfo);
   const worst = nodes.find(({ evicts }) => evicts) ?? nodes.find(({ policy }) => policy === null) ?? nodes[0];
   const history = connection.isCluster ? null : parseReplicationInfo(infos[0] as string);
-  return { ...(worst as Memory), history, isWhole: infos.length === answers.length };
+  return { tooOld, ...(worst as Memory), history, isWhole: infos.length === answers.length };
 }
 
 /**

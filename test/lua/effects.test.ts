@@ -3,6 +3,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { effectsOf, Recorder } from '../../src/effects/recorder.js';
 import type { Effects } from '../../src/index.js';
+import { SCRIPTS } from '../../src/redis/scripts.generated.js';
 import type { EffectList, ScriptReply } from '../../src/redis/scripts.js';
 import { CHANNEL, RETENTION_MS, STATES, Stage, TTL_MS } from './stage.js';
 
@@ -100,6 +101,20 @@ describe('commit', () => {
     expect((await stage.settle(stage.a)).status).toBe('broken');
     expect((await stage.claim(randomBytes(16))).status).toBe('broken');
     expect((await stage.call('forget', { force: '0' })).status).toBe('forgotten');
+  });
+
+  test('makes no write that others must follow where the server cannot be asked what the user may do', async () => {
+    const stage = await held();
+    // As before Redis 7.0, which has no such function.
+    const scripting = stage.redis as unknown as { [command: string]: (...args: unknown[]) => Promise<unknown> };
+    const source = SCRIPTS.commit.source.replaceAll('redis.acl_check_cmd', 'redis.of_a_later_version');
+    expect(source).not.toBe(SCRIPTS.commit.source);
+    scripting.evalshaBuffer = (_sha1, ...rest) => (scripting.evalBuffer as (typeof scripting)[string])(source, ...rest);
+    const two = stage.list((tx, data) => tx.incr(data).rpush(`${data}:2`, 'x'));
+    expect(told(await stage.commitWith(two))).toEqual(['rejected', '1', 'unknown_command']);
+    expect(await stage.redis.exists(stage.data, `${stage.data}:2`)).toBe(0);
+    expect(told(await stage.commitWith(stage.list((tx, data) => tx.incr(data))))).toEqual(['done']);
+    expect(await stage.redis.get(stage.data)).toBe('1');
   });
 
   test('whose first write fails against expectation has made none: it is rejected', async () => {
