@@ -20,10 +20,15 @@ const PATIENT = { commandTimeout: undefined, socketTimeout: undefined, blockingT
 /**
  * Another connection to the same server, not yet opened. It never reconnects by itself: whoever needs it opens a new one.
  * Replies come as in RESP 2, whatever the caller's options.
+ *
+ * @param options that differ from the caller's
  */
-export function ownConnection<T extends OwnConnection>(connection: Connection): T {
+export function ownConnection<T extends OwnConnection>(
+  connection: Connection,
+  options: { keyPrefix?: string } = {},
+): T {
   const redis = connection.redis as unknown as Duplicable;
-  const common = { lazyConnect: true, enableAutoPipelining: false };
+  const common = { lazyConnect: true, enableAutoPipelining: false, ...options };
   const one = { ...PATIENT, replyMapping: 'legacy', stringNumbers: false };
   return (
     connection.isCluster

@@ -1,10 +1,11 @@
 /**
  * A consumer group as one of its consumers has it: every command on the stream.
  *
- * What hands out entries goes by a connection of its own, since it blocks; all else by the caller's.
+ * What makes the group and hands out entries goes by a connection of its own, since it blocks, and which prefixes no key:
+ * ioredis 5 leaves that out for XGROUP. All else goes by the caller's.
  */
 import type { Parts } from '../parts.js';
-import { ExchangeError } from '../redis/connection.js';
+import { Connection, ExchangeError } from '../redis/connection.js';
 import { ownConnection } from '../redis/own-connection.js';
 import type { ScriptCall, ScriptReply } from '../redis/scripts.js';
 import type { Held } from './hand.js';
@@ -26,12 +27,10 @@ export interface TakenOver {
   readonly more: boolean;
 }
 
-interface Reader {
-  connect(): Promise<void>;
+type Reader = Connection['redis'] & {
   disconnect(): void;
-  callBuffer(command: string, args: (string | number)[]): Promise<unknown>;
   on(event: 'error' | 'end', listener: () => void): unknown;
-}
+};
 
 const START = '0-0';
 
@@ -52,32 +51,36 @@ export class Group {
    * @throws ExchangeError, as all methods here
    */
   async create(startId: string): Promise<void> {
-    const { stream, group } = this.place;
+    const { connection, scripts } = this.parts;
+    const deadline = scripts.deadline();
+    // A server that is away for a moment is waited for; the reader's connection is tried once.
+    await connection.ready(deadline);
     try {
-      await this.#command('xgroup', ['CREATE', stream, group, startId, 'MKSTREAM']);
+      const reader = Connection.of(await this.#connected());
+      await reader.command('xgroup', ['CREATE', this.#key, this.place.group, startId, 'MKSTREAM'], deadline);
     } catch (error) {
-      if ((error as ExchangeError).code !== 'BUSYGROUP') throw error;
+      if ((error as ExchangeError).code === 'BUSYGROUP') return;
+      this.close();
+      throw error;
     }
   }
 
   /** Entries that no consumer of the group has been given. */
   async read(count: number, blockMs: number): Promise<StreamMessage[]> {
-    const { stream, group, consumer } = this.place;
+    const { group, consumer } = this.place;
     const block = blockMs > 0 ? ['BLOCK', blockMs] : [];
-    const args = ['GROUP', group, consumer, 'COUNT', count, ...block, 'STREAMS', stream, '>'];
+    const args = ['GROUP', group, consumer, 'COUNT', count, ...block, 'STREAMS', this.#key, '>'];
     const reply = (await this.#ask('xreadgroup', args, blockMs)) as [unknown, Entry[]][] | null;
     return (reply?.[0]?.[1] ?? []).map((entry) => messageOf(entry, 1));
   }
 
   async takeOver(count: number): Promise<TakenOver> {
-    const { stream, group, consumer } = this.place;
-    const args = [stream, group, consumer, this.claimIdleMs, this.#cursor, 'COUNT', count];
-    const reply = (await this.#ask('xautoclaim', args)) as [Buffer, (Entry | null)[], Buffer[]?];
-    const [cursor, entries, trimmed = []] = reply;
+    const { group, consumer } = this.place;
+    const args = [this.#key, group, consumer, this.claimIdleMs, this.#cursor, 'COUNT', count];
+    const reply = (await this.#ask('xautoclaim', args)) as [Buffer, Entry[], Buffer[]];
+    const [cursor, entries, trimmed] = reply;
     this.#cursor = String(cursor);
-    // Before Redis 7.0 there is null in the place of an entry that was removed.
-    const present = entries.filter((entry) => entry !== null);
-    const messages = await Promise.all(present.map((entry) => this.#withDeliveries(entry)));
+    const messages = await Promise.all(entries.map((entry) => this.#withDeliveries(entry)));
     return {
       messages: messages.filter((message) => message !== undefined),
       trimmed: trimmed.map(String),
@@ -87,16 +90,17 @@ export class Group {
 
   /** Nothing where the entry was acknowledged, or taken by another, meanwhile. */
   async #withDeliveries(entry: Entry): Promise<StreamMessage | undefined> {
-    const { stream, group, consumer } = this.place;
+    const { group, consumer } = this.place;
     const id = String(entry[0]);
-    const reply = await this.#ask('xpending', [stream, group, id, id, 1, consumer]);
+    const reply = await this.#ask('xpending', [this.#key, group, id, id, 1, consumer]);
     const [pending] = reply as [unknown, unknown, unknown, deliveries: number][];
     return pending && messageOf(entry, Number(pending[3]));
   }
 
   async acknowledge(id: string): Promise<void> {
     const { stream, group } = this.place;
-    await this.#command('xack', [stream, group, id]);
+    const { connection, scripts } = this.parts;
+    await connection.command('xack', [stream, group, id], scripts.deadline());
   }
 
   /** Says that this consumer is still at work on them. One that was handed out again since is not its own any more. */
@@ -145,15 +149,15 @@ export class Group {
     );
   }
 
-  #command(name: string, args: string[]): Promise<unknown> {
-    return this.parts.connection.command(name, args, this.parts.scripts.deadline());
+  /** The stream as Redis has it. */
+  get #key(): string {
+    return this.parts.connection.keyPrefix + this.place.stream;
   }
 
   async #ask(name: string, args: (string | number)[], waitMs = 0): Promise<unknown> {
     const { connection, scripts } = this.parts;
     try {
-      this.#reader ??= this.#open();
-      const reader = await this.#reader;
+      const reader = await this.#connected();
       return await connection.within(reader.callBuffer(name, args), scripts.deadline() + waitMs);
     } catch (error) {
       // Whatever it was: a new connection finds the server that is there now.
@@ -162,12 +166,17 @@ export class Group {
     }
   }
 
+  #connected(): Promise<Reader> {
+    this.#reader ??= this.#open();
+    return this.#reader;
+  }
+
   async #open(): Promise<Reader> {
     const { connection, scripts } = this.parts;
     if (connection.redis.status === 'end') {
       throw new ExchangeError('unsent', null, 'The connection to Redis is closed');
     }
-    const reader = ownConnection<Reader>(connection);
+    const reader = ownConnection<Reader>(connection, { keyPrefix: '' });
     reader.on('error', () => {});
     try {
       await connection.within(reader.connect(), scripts.deadline());

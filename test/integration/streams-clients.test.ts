@@ -12,23 +12,26 @@ import { makeConsumer } from '../support/streams.js';
 
 type Any = Redis | Cluster;
 
-/** Reads, takes over from a dead consumer, fails, buries, and leaves nothing pending. */
-async function expectConsumes(redis: Any, stream: string, admin: Any = redis): Promise<void> {
+/**
+ * Makes the group, reads, takes over from a dead consumer, fails, buries, and leaves nothing pending.
+ *
+ * @param admin without a prefix: sees the keys as Redis has them
+ */
+async function expectConsumes(redis: Any, stream: string, admin: Any): Promise<void> {
   const dead = `${stream}-dead`;
+  const at = (name: string) => `${redis.options.keyPrefix ?? ''}${name}`;
   const dedup = makeDedup({ lease: 1_000 }, redis);
   const handler = ({ id, fields }: StreamMessage, { tx }: OnceContext) => {
     tx.hincrby(`${stream}-data`, id, 1);
     if (fields.name === 'poison') throw new Error('poison');
   };
-  await admin.xgroup('CREATE', stream, 'group', '0', 'MKSTREAM');
-  const { consumer, told, processed } = makeConsumer(
-    { stream },
-    handler,
-    { maxDeliveries: 2, deadLetter: dead },
-    dedup,
-  );
+  const options = { maxDeliveries: 2, deadLetter: dead };
+  const first = makeConsumer({ stream }, handler, options, dedup);
+  await first.consumer.start();
+  await first.consumer.stop();
+  const { consumer, told, processed } = makeConsumer({ stream }, handler, options, dedup);
   const { id } = await produceOnce(dedup, 'a', { stream, fields: { name: 'good' } });
-  await admin.xreadgroup('GROUP', 'group', 'died', 'COUNT', 1, 'STREAMS', stream, '>');
+  await admin.xreadgroup('GROUP', 'group', 'died', 'COUNT', 1, 'STREAMS', at(stream), '>');
   await produceOnce(dedup, 'b', { stream, fields: { name: 'poison' } });
   await consumer.start();
   await processed(1);
@@ -36,9 +39,9 @@ async function expectConsumes(redis: Any, stream: string, admin: Any = redis): P
   await consumer.stop();
   expect(told.error).toEqual([]);
   expect(told.processed).toMatchObject([{ id, deliveries: 2 }]);
-  expect(await admin.hgetall(`${stream}-data`)).toEqual({ [id]: '1' });
-  expect(await admin.xlen(dead)).toBe(1);
-  expect(((await admin.xpending(stream, 'group')) as unknown[])[0]).toBe(0);
+  expect(await admin.hgetall(at(`${stream}-data`))).toEqual({ [id]: '1' });
+  expect(await admin.xlen(at(dead))).toBe(1);
+  expect(((await admin.xpending(at(stream), 'group')) as unknown[])[0]).toBe(0);
 }
 
 function ended<R extends { disconnect(): void; on(event: 'error', listener: () => void): unknown }>(redis: R): R {
@@ -57,9 +60,9 @@ describe('a consumer on a connection', () => {
     ['with auto-pipelining', { enableAutoPipelining: true }],
   ] as [string, { keyPrefix?: string; db?: number }][])('%s, of ioredis 6 and 5', async (_, options) => {
     const url = inject('redisUrl');
-    const { keyPrefix = '', db = 0 } = options;
+    const { db = 0 } = options;
     for (const redis of [ended(new Redis(url, options)), ended(new Redis5(url, options))]) {
-      await expectConsumes(redis as Redis, freshNamespace(), ended(new Redis(url, { keyPrefix, db })));
+      await expectConsumes(redis as Redis, freshNamespace(), ended(new Redis(url, { db })));
     }
   });
 
@@ -105,11 +108,7 @@ describe('a consumer in a Cluster', () => {
   ])('of stream `%s…`, with keyPrefix `%s` and a password, on %s', async (start, keyPrefix, version) => {
     const Client = (version === 'ioredis 5' ? Cluster5 : Cluster) as typeof Cluster;
     const redis = ended(new Client(servers.nodes, { ...user, keyPrefix }));
-    await expectConsumes(
-      redis,
-      `${start}${freshNamespace()}`,
-      ended(new Cluster(servers.nodes, { ...user, keyPrefix })),
-    );
+    await expectConsumes(redis, `${start}${freshNamespace()}`, ended(new Cluster(servers.nodes, user)));
   });
 
   test('refuses a stream whose braces name no hash tag, and dead letters of another slot', () => {
