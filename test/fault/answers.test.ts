@@ -30,10 +30,11 @@ async function make(url: string, namespace: string, options: DedupOptions, redis
   return dedup;
 }
 
-/** One caller behind the proxy, one beside it. */
+/** One caller behind the proxy, one beside it, who is answered however slow the machine is. */
 async function pair(options: DedupOptions = {}, redisOptions: object = {}): Promise<[behind: Dedup, beside: Dedup]> {
   const namespace = freshNamespace();
-  return [await make(proxy.url, namespace, options, redisOptions), await make(server.url, namespace, options, {})];
+  const behind = await make(proxy.url, namespace, options, redisOptions);
+  return [behind, await make(server.url, namespace, { ...options, redisTimeout: 20_000 }, {})];
 }
 
 /** A fate for the first of a script's commands, for all of them, or for some. */
