@@ -1,15 +1,16 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { ALIASES } from './test/support/packages.js';
 import tsconfig from './tsconfig.json' with { type: 'json' };
 
 /** Examples import the library by its name, as its users do: here that is the source. */
-const alias = Object.entries(tsconfig.compilerOptions.paths).map(([name, [file = '']]) => ({
+const ownNames = Object.entries(tsconfig.compilerOptions.paths).map(([name, [file = '']]) => ({
   find: new RegExp(`^${name}$`),
   replacement: fileURLToPath(new URL(file, import.meta.url)),
 }));
 
 export default defineConfig({
-  resolve: { alias },
+  resolve: { alias: [...ownNames, ...ALIASES] },
   test: {
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/global-setup.ts'],

@@ -1,11 +1,12 @@
 /** A Redis server that can be killed and started again: of a binary on this machine, or in a container. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
 
 /** A server of ours, whatever it runs on. */
 export interface RedisServer {
@@ -28,6 +29,12 @@ export interface ServerBinary {
   /** In front of the server's own. */
   readonly args?: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
+}
+
+/** What it says of itself, such as `8.0.2`. */
+export async function versionOf({ command, args = [], env }: ServerBinary): Promise<string> {
+  const { stdout } = await promisify(execFile)(command, [...args, '--version'], { env: { ...process.env, ...env } });
+  return /v=(\S+)/.exec(stdout)?.[1] ?? stdout.trim();
 }
 
 const PORT_TRIES = 5;

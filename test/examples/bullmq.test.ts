@@ -4,6 +4,7 @@ import { describe, expect, inject, onTestFinished, test } from 'vitest';
 import { confirmOrder, type Order, orderFlow, reserveLine } from '../../examples/bullmq/flow.js';
 import { connectionOf, EACH_BULLMQ, makeQueue } from '../support/bullmq.js';
 import { connect, freshNamespace, heldHandler, makeDedup, until } from '../support/index.js';
+import { WORKER_OPTIONS } from '../support/packages.js';
 
 /** The examples name their data plainly: a keyPrefix keeps each test's apart. */
 function stage() {
@@ -20,7 +21,7 @@ describe.each(EACH_BULLMQ)('with %s', (_, bullmq) => {
     work(new URL('../../examples/bullmq/sandbox.ts', import.meta.url), {
       concurrency: 2,
       workerForkOptions: {
-        execArgv: ['--import', 'tsx'],
+        execArgv: [...WORKER_OPTIONS],
         env: { ...process.env, REDIS_URL: inject('redisUrl'), KEY_PREFIX: keyPrefix },
       },
     });

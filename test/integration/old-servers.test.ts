@@ -1,8 +1,8 @@
 /** Servers before Redis 7.0, which cannot be asked what a user may do: refused before anything is sent. */
 import { createConnection, createServer, type Socket } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
+import { freePort } from '../../src/testing/server.js';
 import { connect, expectCode, makeDedup, ownRedis } from '../support/index.js';
-import { freePort } from '../support/redis/server.js';
 
 /** The server at hand, as one that says to be of `version`, as long as it is told to. */
 async function serverThatSays(version: string): Promise<{ url: string; admin: string; says: { version?: string } }> {

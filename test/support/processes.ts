@@ -2,6 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { onTestFinished } from 'vitest';
+import { WORKER_OPTIONS } from './packages.js';
 
 export class Worker {
   readonly #child: ChildProcess;
@@ -13,7 +14,7 @@ export class Worker {
   /** @param script a file of test/support/workers, without its ending */
   constructor(script: string, args: unknown) {
     this.#child = fork(new URL(`./workers/${script}.ts`, import.meta.url), [JSON.stringify(args)], {
-      execArgv: ['--import', 'tsx'],
+      execArgv: [...WORKER_OPTIONS],
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     });
     this.#child.stderr?.on('data', (chunk) => {

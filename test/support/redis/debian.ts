@@ -24,18 +24,21 @@ const OWN: Packages = {
 /** With every library, the C library first of all: the machine's own may be older, or not Debian's. */
 const LIBRARIES = 'libc6 libatomic1 libcap2 libgcc-s1 libjemalloc2 liblzf1 libstdc++6 libsystemd0 libzstd1'.split(' ');
 
+/** The last four are what libsystemd0 needs there. */
+const OF_BOOKWORM = [...LIBRARIES, 'libssl3', 'libgcrypt20', 'libgpg-error0', 'liblz4-1', 'liblzma5'];
+const SINCE_TRIXIE = [...LIBRARIES, 'libssl3t64', 'zlib1g'];
+const REDIS = ['redis-server', 'redis-tools'];
+const VALKEY = ['valkey-server', 'valkey-tools'];
+
 const SUITES = {
-  trixie: {
-    suites: ['trixie'],
-    needed: ['redis-server', 'redis-tools', 'valkey-server', 'valkey-tools', 'libssl3t64', 'zlib1g', ...LIBRARIES],
-  },
-  'bookworm-backports': {
-    suites: ['bookworm-backports', 'bookworm'],
-    // The last four are what libsystemd0 needs there.
-    needed: [
-      ...['valkey-server', 'valkey-tools', 'libssl3', ...LIBRARIES],
-      ...['libgcrypt20', 'libgpg-error0', 'liblz4-1', 'liblzma5'],
-    ],
+  bookworm: { suites: ['bookworm'], needed: [...REDIS, ...OF_BOOKWORM] },
+  'bookworm-backports': { suites: ['bookworm-backports', 'bookworm'], needed: [...VALKEY, ...OF_BOOKWORM] },
+  trixie: { suites: ['trixie'], needed: [...REDIS, ...VALKEY, ...SINCE_TRIXIE] },
+  sid: { suites: ['sid'], needed: [...VALKEY, ...SINCE_TRIXIE] },
+  // What is not named there comes from sid: experimental has only what is newer.
+  experimental: {
+    suites: ['sid', 'experimental'],
+    needed: [...REDIS.map((name) => `${name}/experimental`), ...SINCE_TRIXIE],
   },
 } as const satisfies Record<string, Packages>;
 
@@ -69,7 +72,7 @@ export function suiteBinary(suite: DebianSuite, command: string): Promise<Server
  */
 export async function binaryWithClock(offsetFile: string): Promise<ServerBinary> {
   const binary = await unpacked(CLOCKED_FOLDER, CLOCKED, 'redis-server');
-  const root = cacheOf(CLOCKED_FOLDER);
+  const root = cachePath(CLOCKED_FOLDER);
   const [libfaketime, libc] = await Promise.all(
     [/^libfaketime[.]so[.]1$/, /^libc[.]so[.]6$/].map(async (name) => (await findAll(root, name))[0]),
   );
@@ -91,13 +94,14 @@ async function findAll(folder: string, name: RegExp): Promise<string[]> {
   return entries.filter((entry) => name.test(entry.name)).map((entry) => join(entry.parentPath, entry.name));
 }
 
-function cacheOf(name: string): string {
+/** A folder for what was fetched, which may be removed at any time. */
+export function cachePath(name: string): string {
   return join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'redis-once', name);
 }
 
 /** The server of an earlier call, or a fresh one. */
 async function unpacked(name: string, packages: Packages, command: string): Promise<ServerBinary> {
-  const root = cacheOf(name);
+  const root = cachePath(name);
   const usable = () => exists(join(root, 'usr/bin', command));
   if (!(await usable())) {
     await unpack(root, packages).catch(async (error: unknown) => {

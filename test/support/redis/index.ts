@@ -3,7 +3,7 @@ import { containerImage, hasContainers } from '../../../src/testing/container.js
 import type { RedisServer } from '../../../src/testing/server.js';
 import { ofBinary, ofImage, type ServerSource, sourceAtHand } from '../../../src/testing/sources.js';
 import { debianBinary, suiteBinary } from './debian.js';
-import { SERVER_VERSIONS, type ServerVersion, SOURCES } from './versions.js';
+import { SERVER_VERSIONS, type ServerVersion, SOURCES, versionOf } from './versions.js';
 
 export type { RedisServer } from '../../../src/testing/server.js';
 export type { ServerVersion } from './versions.js';
@@ -73,15 +73,16 @@ async function seekSource(): Promise<ServerSource> {
 }
 
 /** @throws Error naming the versions that there are */
-function versionNamed(name: string): ServerVersion {
+export function versionNamed(name: string): ServerVersion {
   const version = SERVER_VERSIONS.find((known) => known === name);
-  if (!version) throw new Error(`TEST_REDIS is ${name}, which is none of: containers, ${SERVER_VERSIONS.join(', ')}.`);
+  if (!version) throw new Error(`No server is called ${name}: there are ${SERVER_VERSIONS.join(', ')}.`);
   return version;
 }
 
 const ofVersion = new Map<ServerVersion, Promise<ServerSource>>();
 
-function sourceOf(version: ServerVersion): Promise<ServerSource> {
+/** @throws Error that says why that version cannot be had, and what there is in its place */
+export function sourceOf(version: ServerVersion): Promise<ServerSource> {
   const source = ofVersion.get(version) ?? seekVersion(version);
   ofVersion.set(version, source);
   return source;
@@ -90,10 +91,18 @@ function sourceOf(version: ServerVersion): Promise<ServerSource> {
 async function seekVersion(version: ServerVersion): Promise<ServerSource> {
   const { command, image, suite } = SOURCES[version];
   if (process.env.TEST_REDIS === 'containers' || (await hasContainers())) return ofImage(image);
-  try {
-    return ofBinary(await suiteBinary(suite, command), `${command} of Debian ${suite}, unpacked into a cache folder`);
-  } catch (cause) {
+  const binary = await suiteBinary(suite, command).catch((cause) => {
     const message = `No ${version} could be had: start Docker (${image}), or run on Debian and let its packages be fetched.`;
     throw new Error(message, { cause });
+  });
+  // Suites move.
+  const found = await versionOf(binary);
+  const [, wanted] = version.split('-') as [string, string];
+  if (!`${found}.`.startsWith(`${wanted}.`)) {
+    throw new Error(
+      `No ${version} could be had: Debian ${suite} had ${command} ${found} when it was fetched; to fetch it anew, ` +
+        `remove redis-once/debian-${suite} from the cache folder`,
+    );
   }
+  return ofBinary(binary, `${command} of Debian ${suite}, unpacked into a cache folder`);
 }
