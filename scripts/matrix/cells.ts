@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { SERVER_VERSIONS, type ServerVersion } from '../../test/support/redis/versions.js';
 
-export type Client = '5' | '6';
+type Client = '5' | '6';
 
 /** One whole run of the suites. */
 export interface Cell {

@@ -73,7 +73,7 @@ async function seekSource(): Promise<ServerSource> {
 }
 
 /** @throws Error naming the versions that there are */
-export function versionNamed(name: string): ServerVersion {
+function versionNamed(name: string): ServerVersion {
   const version = SERVER_VERSIONS.find((known) => known === name);
   if (!version) throw new Error(`No server is called ${name}: there are ${SERVER_VERSIONS.join(', ')}.`);
   return version;
