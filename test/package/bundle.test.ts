@@ -7,6 +7,7 @@ import { build, type Options } from 'tsup';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import manifest from '../../package.json' with { type: 'json' };
 import { dependencies, measureSizes, type Size, sizesSection } from '../../scripts/package-sizes.js';
+import tsconfig from '../../tsconfig.json' with { type: 'json' };
 import config from '../../tsup.config.js';
 
 const PROJECT = join(import.meta.dirname, '..', '..');
@@ -51,6 +52,15 @@ async function bundled(name: string, options: Options): Promise<Metafile> {
   await build({ config: false, silent: true, dts: false, metafile: true, format: 'esm', outDir, ...options });
   return JSON.parse(readFileSync(join(outDir, `metafile-${options.format ?? 'esm'}.json`), 'utf8')) as Metafile;
 }
+
+test('every entry point has its name in tsconfig.json, by which examples import it and the reference calls it', () => {
+  const built = (config as Options).entry as Record<string, string>;
+  const named = ENTRIES.map((entry) => [
+    entry === 'index' ? 'redis-once' : `redis-once/${entry}`,
+    [`./${built[entry]}`],
+  ]);
+  expect(tsconfig.compilerOptions.paths).toEqual(Object.fromEntries(named));
+});
 
 describe.each(['esm', 'cjs'] as const)('of the %s build', (format) => {
   let metafile: Metafile;
