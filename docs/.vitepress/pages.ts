@@ -23,10 +23,18 @@ export function pageOf(file: string): string | undefined {
 
 /** Every file that is a page, but for what is made from docstrings. */
 export function pageFiles(): string[] {
-  const inDocs = readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' })
-    .map((name) => posix.join('docs', name.replaceAll('\\', '/')))
-    .filter((file) => file.endsWith('.md') && !/^docs\/(api|\.vitepress)\//.test(file));
-  return [...Object.keys(OUTSIDE), ...inDocs.sort()];
+  return [...Object.keys(OUTSIDE), ...pagesUnder('docs')];
+}
+
+/** Not below what builds make, and may be making now. */
+function pagesUnder(folder: string): string[] {
+  return readdirSync(join(ROOT, folder), { withFileTypes: true })
+    .flatMap((entry) => {
+      const path = posix.join(folder, entry.name);
+      if (!entry.isDirectory()) return path.endsWith('.md') ? [path] : [];
+      return ['docs/api', 'docs/.vitepress'].includes(path) ? [] : pagesUnder(path);
+    })
+    .sort();
 }
 
 /**

@@ -27,7 +27,8 @@ const ENTRIES = Object.keys(manifest.exports).flatMap((name) =>
 const OLDEST_API = manifest.peerDependencies['@opentelemetry/api'].replace('^', '');
 const NPM_FLAGS = ['--no-audit', '--no-fund', '--ignore-scripts', '--prefer-offline'];
 /** Not part of what is packed from: what the build makes anew, and what other tests write to meanwhile. */
-const LEFT_BEHIND = /^(node_modules|\.git|dist|coverage|reports|test|\.stryker-tmp|tsconfig\.vitest-temp.*|.*\.tgz)$/;
+const LEFT_BEHIND =
+  /^(node_modules|docs|\.git|dist|coverage|reports|test|\.stryker-tmp|tsconfig\.vitest-temp.*|.*\.tgz)$/;
 
 let workshop: string;
 let tarball: string;
