@@ -1,9 +1,9 @@
 /** A Redis for everything: tests, demo, examples. Found, or provided. */
 import { containerImage, hasContainers } from '../../../src/testing/container.js';
-import type { RedisServer } from '../../../src/testing/server.js';
+import { type RedisServer, versionOf } from '../../../src/testing/server.js';
 import { ofBinary, ofImage, type ServerSource, sourceAtHand } from '../../../src/testing/sources.js';
 import { debianBinary, suiteBinary } from './debian.js';
-import { SERVER_VERSIONS, type ServerVersion, SOURCES, versionOf } from './versions.js';
+import { SERVER_VERSIONS, type ServerVersion, SOURCES } from './versions.js';
 
 export type { RedisServer } from '../../../src/testing/server.js';
 export type { ServerVersion } from './versions.js';

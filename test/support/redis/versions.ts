@@ -1,7 +1,4 @@
 /** Versions of servers that tests can ask for, and where each comes from. */
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
-import type { ServerBinary } from '../../../src/testing/server.js';
 import type { DebianSuite } from './debian.js';
 
 /** The command, a container's image, and the Debian suite that has it; sid and experimental move on to others. */
@@ -17,9 +14,3 @@ export const SOURCES = {
 export type ServerVersion = keyof typeof SOURCES;
 
 export const SERVER_VERSIONS = Object.keys(SOURCES) as ServerVersion[];
-
-/** What a server says of itself, such as `8.0.2`. */
-export async function versionOf({ command, args = [], env }: ServerBinary): Promise<string> {
-  const { stdout } = await promisify(execFile)(command, [...args, '--version'], { env: { ...process.env, ...env } });
-  return /v=(\S+)/.exec(stdout)?.[1] ?? stdout.trim();
-}
