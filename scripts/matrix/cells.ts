@@ -82,8 +82,10 @@ export const SUITES: readonly string[] = [
   ),
 ].sort();
 
-/** The package's own tests pack, install and compile it, and read the documentation: no server or client of ours changes them. */
+/** Those of the package pack, install and compile it, those of the docs build the site: no server or client of ours changes them. */
+const OF_NO_SERVER = ['package', 'docs'];
+
 export function suitesOf({ server, ioredis, bullmq }: Cell): readonly string[] {
   const isBase = server === BASE.server && ioredis === BASE.ioredis && bullmq === BASE.bullmq;
-  return SUITES.filter((suite) => suite !== 'package' || isBase);
+  return SUITES.filter((suite) => isBase || !OF_NO_SERVER.includes(suite));
 }

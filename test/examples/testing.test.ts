@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 
@@ -13,8 +13,8 @@ const BESIDE = ['ioredis', 'canonicalize', 'cluster-key-slot', 'vitest', 'jest']
 const TIME_LIMIT_MS = 60_000;
 
 interface Runner {
-  readonly folder: string;
-  readonly file: string;
+  /** A file in a folder of its own. */
+  readonly example: string;
   /** For node. */
   readonly command: readonly string[];
   /** What it says of five tests that are as they should be, and where one of them is not. */
@@ -24,22 +24,19 @@ interface Runner {
 
 const RUNNERS: readonly Runner[] = [
   {
-    folder: 'vitest',
-    file: 'payments.test.ts',
+    example: 'examples/testing/vitest/payments.test.ts',
     command: [join(MODULES, 'vitest/vitest.mjs'), 'run', '--root', '.'],
     green: /Tests {2}4 passed [|] 1 expected fail/,
     red: /Tests {2}1 failed [|] 3 passed [|] 1 expected fail/,
   },
   {
-    folder: 'jest',
-    file: 'payments.test.cjs',
+    example: 'examples/testing/jest/payments.test.cjs',
     command: [join(MODULES, 'jest/bin/jest.js'), '--rootDir', '.'],
     green: /^Tests: +5 passed, 5 total$/m,
     red: /^Tests: +1 failed, 4 passed, 5 total$/m,
   },
   {
-    folder: 'node-test',
-    file: 'payments.test.mjs',
+    example: 'examples/testing/node-test/payments.test.mjs',
     command: ['--test', '--test-reporter', 'tap'],
     green: /^# pass 5\n# fail 0$/m,
     red: /^# pass 4\n# fail 1$/m,
@@ -52,7 +49,7 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'redis-once-examples-'));
   await cp(join(PROJECT, 'examples/testing'), folder, { recursive: true });
   await writeFile(join(folder, 'package.json'), '{ "private": true, "type": "module" }');
-  for (const { folder: name } of RUNNERS) await writeFile(join(folder, name, 'package.json'), '{ "type": "module" }');
+  for (const runner of RUNNERS) await writeFile(join(folderOf(runner), 'package.json'), '{ "type": "module" }');
   const own = join(folder, 'node_modules/redis-once');
   await mkdir(own, { recursive: true });
   for (const name of BESIDE) await symlink(join(MODULES, name), join(folder, 'node_modules', name), 'junction');
@@ -68,14 +65,19 @@ interface Run {
   readonly output: string;
 }
 
-async function run({ folder: name, command }: Runner): Promise<Run> {
+/** Where a runner's example is, in the user's folder. */
+function folderOf({ example }: Runner): string {
+  return join(folder, relative('examples/testing', dirname(example)));
+}
+
+async function run(runner: Runner): Promise<Run> {
   // Of the runner around it, a runner must not know.
   const env = Object.fromEntries(
     Object.entries(process.env).filter(([key]) => !/^(VITEST|NODE_TEST|JEST|TEST$)/.test(key)),
   );
-  const options = { cwd: join(folder, name), env: { ...env, NO_COLOR: '1', TEST_REDIS_URL: inject('redisUrl') } };
+  const options = { cwd: folderOf(runner), env: { ...env, NO_COLOR: '1', TEST_REDIS_URL: inject('redisUrl') } };
   try {
-    const { stdout, stderr } = await promisify(execFile)(process.execPath, command, {
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, runner.command, {
       ...options,
       timeout: TIME_LIMIT_MS,
     });
@@ -86,7 +88,7 @@ async function run({ folder: name, command }: Runner): Promise<Run> {
   }
 }
 
-describe.each(RUNNERS)('under $folder', (runner) => {
+describe.each(RUNNERS)('of $example', (runner) => {
   test(
     'the safe handler passes, and the unsafe one is caught',
     async () => {
@@ -100,7 +102,7 @@ describe.each(RUNNERS)('under $folder', (runner) => {
   test(
     'the test of a handler turns red when the handler is made unsafe, where the process dies before the commit',
     async () => {
-      const file = join(folder, runner.folder, runner.file);
+      const file = join(folderOf(runner), basename(runner.example));
       const text = await readFile(file, 'utf8');
       const unsafe = text.replace('({ tx }) => {\n    tx.hincrby', 'async () => {\n    await on.redis.hincrby');
       expect(unsafe).not.toBe(text);

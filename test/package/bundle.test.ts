@@ -20,7 +20,11 @@ const ENTRIES = Object.keys(manifest.exports)
   .map((name) => (name === '.' ? 'index' : name.slice(2)));
 const OWN_DEPENDENCIES = Object.keys(manifest.dependencies);
 /** What an entry point loads of others' code, beside the library's own dependencies. */
-const PEERS_OF: Readonly<Record<string, readonly string[]>> = { bullmq: ['bullmq'] };
+const PEERS_OF: Readonly<Record<string, readonly string[]>> = {
+  bullmq: ['bullmq'],
+  otel: ['@opentelemetry/api'],
+  testing: ['ioredis', 'testcontainers'],
+};
 /** Where the code of an entry point lies, if it is not the core's. */
 const FOLDER_OF: Readonly<Record<string, string>> = { express: 'http', fastify: 'http', hono: 'http', fetch: 'http' };
 const FOLDERS = new Set(ENTRIES.filter((entry) => entry !== 'index').map((entry) => FOLDER_OF[entry] ?? entry));

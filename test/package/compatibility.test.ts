@@ -68,10 +68,10 @@ describe('cells', () => {
     expect(() => cellsOf({ ioredis: ['4'] }, ['20'])).toThrow('version 5 or 6');
   });
 
-  test("have all suites, but for the package's own where another server or client could change nothing", () => {
+  test("have all suites, but for those of the package and the docs where another server or client could change nothing", () => {
     const base: Cell = { server: 'redis-7.0', node: '24', ioredis: '6', bullmq: '6' };
     expect(suitesOf(base)).toEqual(expect.arrayContaining(['fault', 'integration', 'lua', 'package', 'simulation']));
-    expect(suitesOf(CELL)).toEqual(suitesOf(base).filter((suite) => suite !== 'package'));
+    expect(suitesOf(CELL)).toEqual(suitesOf(base).filter((suite) => suite !== 'package' && suite !== 'docs'));
   });
 });
 
@@ -121,7 +121,7 @@ describe('results', () => {
   test('are summed, with what was not run and which tests failed', () => {
     const section = compatibilitySection([resultOf({ lua: suiteOf(1_200), fault: suiteOf(30, 'a call is lost') })]);
     expect(section).toContain(
-      '| Redis 8.6.3 | a cache folder | 24.1.0 | 5.11.1 | 6.7.0 | 1,230 | 1 | examples, http, integration, property, simulation, unit | 2.0 min | 2026-01-02 |',
+      '| Redis 8.6.3 | a cache folder | 24.1.0 | 5.11.1 | 6.7.0 | 1,230 | 1 | cli, examples, http, integration, property, simulation, unit | 2.0 min | 2026-01-02 |',
     );
     expect(section).toContain('Express 5.3.0 and 4.22.3');
     expect(section).toContain('- Redis 8.6.3, Node 24.1.0, fault: a call is lost');

@@ -147,7 +147,7 @@ function examplesThatRun(): Set<string> {
       follow(`${join(dirname(example), path)}.ts`);
   };
   for (const test of filesUnder('test', '.test.ts'))
-    for (const [, path] of read(test).matchAll(/\b(examples\/[\w/-]+)\.[jt]s'/g)) follow(`${path}.ts`);
+    for (const [, path] of read(test).matchAll(/\b(examples\/[\w./-]+)\.[jt]s'/g)) follow(`${path}.ts`);
   return run;
 }
 
