@@ -1,6 +1,6 @@
 /** Dependencies point one way: dedup, then the life of a call, then what it works with, then Redis, then pure files. */
 const PURE =
-  '^src/(errors|duration|token|key|given|fingerprint|codec|codec-header|clock|options|rules|outcome|events|listeners|observer|failure|signals|flight|limit|seen-layout|seen-set|effects/(effects|replies|arguments|commands|plan))[.]ts$';
+  '^src/(errors|duration|token|key|given|fingerprint|codec|codec-header|clock|options|settings|rules|outcome|events|listeners|observer|failure|signals|flight|limit|seen-layout|seen-set|effects/(effects|replies|arguments|commands|plan))[.]ts$';
 const WORK = '^src/(attempt|lease|wait|delivery|durability|effects/(recorder|refusal|mark))[.]ts$';
 const LIFE = '^src/(once|apply|many|claim|execute|finish|verdicts|records|agreements|seen|parts)[.]ts$';
 

@@ -6,7 +6,7 @@
  */
 import { monotonicMs } from './clock.js';
 import { InvalidOptionError } from './errors.js';
-import { ExchangeError } from './redis/connection.js';
+import { ExchangeError } from './redis/exchange.js';
 import type { Scripts } from './redis/scripts.js';
 import type { SeenLayout } from './seen-layout.js';
 

@@ -11,11 +11,11 @@ import type { Fingerprint } from './fingerprint.js';
 import { confirm } from './finish.js';
 import type { CallFacts } from './observer.js';
 import { waitMsOf } from './once.js';
-import type { CallSettings } from './options.js';
 import type { Applied } from './outcome.js';
 import type { Parts } from './parts.js';
-import { ExchangeError } from './redis/connection.js';
+import { ExchangeError } from './redis/exchange.js';
 import type { ScriptReply } from './redis/scripts.js';
+import type { CallSettings } from './settings.js';
 import { newToken } from './token.js';
 import {
   attemptsExhausted,

@@ -4,12 +4,12 @@ import { monotonicMs } from './clock.js';
 import { UnsafeServerError } from './errors.js';
 import { settle, untilAnswered } from './finish.js';
 import type { Call } from './once.js';
-import type { CallSettings } from './options.js';
 import type { Parts } from './parts.js';
-import { ExchangeError } from './redis/connection.js';
+import { ExchangeError } from './redis/exchange.js';
 import type { ScriptReply } from './redis/scripts.js';
 import { fitnessOf, lossBetween } from './redis/server.js';
 import { NEEDED_SERVER } from './redis/version.js';
+import type { CallSettings } from './settings.js';
 
 /** A record that is not completed outlives its lease and a slow redelivery. */
 const SHORTEST_TTL_MS = 60_000;

@@ -11,19 +11,7 @@ import { checkKey, escapePart, recordKey } from './key.js';
 import { Limit } from './limit.js';
 import { checkBatch, checkEntries, outcomeOf } from './many.js';
 import { runOnce } from './once.js';
-import {
-  type ApplyOptions,
-  type CallSettings,
-  checkHandler,
-  type DedupOptions,
-  type DedupSettings,
-  type MarkedOptions,
-  type OnceOptions,
-  readApplyOptions,
-  readDedupOptions,
-  readMethodOptions,
-  readOnceOptions,
-} from './options.js';
+import type { ApplyOptions, DedupOptions, MarkedOptions, OnceOptions } from './options.js';
 import type {
   Applied,
   ApplyEntry,
@@ -41,6 +29,15 @@ import type { RedisConnection } from './redis/connection.js';
 import { duration, flag, hashTag } from './rules.js';
 import { openSet, recordMarkOf } from './seen.js';
 import { type SeenOptions, type SeenSet, workOf } from './seen-set.js';
+import {
+  type CallSettings,
+  checkHandler,
+  type DedupSettings,
+  readApplyOptions,
+  readDedupOptions,
+  readMethodOptions,
+  readOnceOptions,
+} from './settings.js';
 
 /** The codec of a call or view: its own, or else the one around it. */
 type CodecOf<K extends Codec | undefined, C extends Codec> = K extends Codec ? K : C;

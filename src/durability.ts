@@ -8,10 +8,11 @@
 import { createHash } from 'node:crypto';
 import { monotonicMs } from './clock.js';
 import { InvalidOptionError, NotDurableError } from './errors.js';
-import type { DurabilitySettings } from './options.js';
-import { Connection, ExchangeError, type ServerConnection } from './redis/connection.js';
+import { Connection, type ServerConnection } from './redis/connection.js';
+import { ExchangeError } from './redis/exchange.js';
 import { ownConnection } from './redis/own-connection.js';
 import { SCRIPTS } from './redis/scripts.generated.js';
+import type { DurabilitySettings } from './settings.js';
 
 /** A completed record, as its caller knows it. */
 interface Ask {

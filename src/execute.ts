@@ -9,7 +9,7 @@ import { given } from './given.js';
 import type { Call } from './once.js';
 import type { ErrorPolicy } from './options.js';
 import type { Answer, Parts } from './parts.js';
-import { ExchangeError } from './redis/connection.js';
+import { ExchangeError } from './redis/exchange.js';
 import type { ScriptReply } from './redis/scripts.js';
 import { onAbort } from './signals.js';
 import { outcomeUnknown } from './verdicts.js';

@@ -8,7 +8,7 @@ import type { AttemptTerms } from './attempt.js';
 import { monotonicMs } from './clock.js';
 import { type DedupError, InvalidOptionError, LeaseLostError, type NotDurableError } from './errors.js';
 import type { Parts } from './parts.js';
-import { ExchangeError } from './redis/connection.js';
+import { ExchangeError } from './redis/exchange.js';
 import type { EffectList, ScriptArgs, ScriptReply } from './redis/scripts.js';
 import { brokenRecord, outcomeUnknown, storeUnavailable } from './verdicts.js';
 

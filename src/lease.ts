@@ -7,7 +7,7 @@
  */
 import { monotonicMs } from './clock.js';
 import type { LeaseLostReason } from './events.js';
-import { ExchangeError } from './redis/connection.js';
+import { ExchangeError } from './redis/exchange.js';
 import type { Scripts } from './redis/scripts.js';
 
 /** What the heartbeat needs to know of an attempt. */

@@ -10,11 +10,11 @@ import type { Fingerprint } from './fingerprint.js';
 import { confirm } from './finish.js';
 import type { Flight } from './flight.js';
 import type { CallFacts } from './observer.js';
-import type { CallSettings } from './options.js';
 import type { Handler, Outcome } from './outcome.js';
 import type { Answer, Parts } from './parts.js';
-import { ExchangeError } from './redis/connection.js';
+import { ExchangeError } from './redis/exchange.js';
 import type { ScriptReply } from './redis/scripts.js';
+import type { CallSettings } from './settings.js';
 import { onAbort } from './signals.js';
 import { newToken } from './token.js';
 import {

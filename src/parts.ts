@@ -13,12 +13,13 @@ import { checkKeyPrefix, escapePart } from './key.js';
 import { Heartbeat } from './lease.js';
 import { Listeners } from './listeners.js';
 import type { ObservedCall, Observer } from './observer.js';
-import type { DedupSettings } from './options.js';
 import type { Handler } from './outcome.js';
-import { Connection, type ExchangeError, type RedisConnection } from './redis/connection.js';
+import { Connection, type RedisConnection } from './redis/connection.js';
+import type { ExchangeError } from './redis/exchange.js';
 import { Hints } from './redis/hints.js';
 import { Scripts } from './redis/scripts.js';
 import type { History } from './redis/server.js';
+import type { DedupSettings } from './settings.js';
 
 /** What a key is known to stand at, for all who ask with the same fingerprint. */
 export type Answer =

@@ -2,8 +2,8 @@
 import { ClosedError, InProgressError, OutcomeUnknownError } from './errors.js';
 import type { RecordInfo } from './outcome.js';
 import type { Parts } from './parts.js';
-import { checkServer, type ServerReport } from './redis/check.js';
-import { ExchangeError } from './redis/connection.js';
+import { reportOn, type ServerReport } from './redis/check.js';
+import { ExchangeError } from './redis/exchange.js';
 import type { ScriptArgs, ScriptName, ScriptReply } from './redis/scripts.js';
 import { storeUnavailable, unreadable } from './verdicts.js';
 
@@ -51,7 +51,7 @@ export async function checkStore(parts: Parts, prefix: string): Promise<ServerRe
   if (parts.closing.aborted) throw new ClosedError('The Dedup is closed');
   try {
     const { connection, scripts, hints } = parts;
-    return await checkServer({ connection, scripts, prefix, channel: hints.channel });
+    return await reportOn({ connection, scripts, prefix, channel: hints.channel });
   } catch (error) {
     if (!(error instanceof ExchangeError)) throw error;
     throw storeUnavailable(undefined, error, 'the server could not be looked at');

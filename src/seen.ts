@@ -5,13 +5,13 @@ import { CrossSlotError, InvalidOptionError, OutcomeUnknownError } from './error
 import { COMMIT_TIMEOUTS } from './finish.js';
 import { given } from './given.js';
 import { areInOneSlot, checkKey, recordKey } from './key.js';
-import { readMethodOptions } from './options.js';
 import type { Parts } from './parts.js';
-import { ExchangeError } from './redis/connection.js';
+import { ExchangeError } from './redis/exchange.js';
 import type { ScriptReply } from './redis/scripts.js';
 import { duration, hashTag, namespaceOption, wholeNumber } from './rules.js';
 import { type Mark, SeenLayout, type SeenTerms } from './seen-layout.js';
 import { type SeenOptions, type SeenSet, type SeenWork, seenSetOf, workOf } from './seen-set.js';
+import { readMethodOptions } from './settings.js';
 import { storeUnavailable } from './verdicts.js';
 
 const DAY = 24 * 3_600_000;

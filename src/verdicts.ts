@@ -9,7 +9,7 @@ import {
   OutcomeUnknownError,
   StoreUnavailableError,
 } from './errors.js';
-import type { ExchangeError } from './redis/connection.js';
+import type { ExchangeError } from './redis/exchange.js';
 
 export function fingerprintMismatch(key: string): FingerprintMismatchError {
   return new FingerprintMismatchError('The key was used with another fingerprint', { key });

@@ -1,6 +1,6 @@
 /** Why a command could not run, as one sentence that holds no secret. */
 import { isDedupError } from '../errors.js';
-import { ExchangeError } from '../redis/connection.js';
+import { ExchangeError } from '../redis/exchange.js';
 import { printable } from './text.js';
 
 export type FailureCode =

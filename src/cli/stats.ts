@@ -1,6 +1,6 @@
 /** `stats`: how many records of each state, and what they take, by a sample. */
 import { escapePart } from '../key.js';
-import { ExchangeError } from '../redis/connection.js';
+import { ExchangeError } from '../redis/exchange.js';
 import { prefixOf } from './address.js';
 import type { Context, ExitCode } from './command.js';
 import type { Session } from './connect.js';

@@ -3,8 +3,8 @@ import { deflateSync, inflateSync } from 'node:zlib';
 import type { Codec } from '../codec.js';
 import { afterHeader, headerOf } from '../codec-header.js';
 import { CodecError } from '../errors.js';
-import { readMethodOptions } from '../options.js';
 import { wholeNumber } from '../rules.js';
+import { readMethodOptions } from '../settings.js';
 import { bytesOf, type Layered, layer } from './layer.js';
 
 /** What `compressed` may be told. */

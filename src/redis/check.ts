@@ -2,7 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import { infoChecks, parseInfo } from './check-info.js';
 import { appendFsync, clock, isRefused, latency, permissions, scriptsRun } from './check-probes.js';
-import { type Connection, ExchangeError, type ServerConnection } from './connection.js';
+import type { Connection, ServerConnection } from './connection.js';
+import { ExchangeError } from './exchange.js';
 import type { Scripts } from './scripts.js';
 import { versionIn } from './version.js';
 
@@ -62,7 +63,7 @@ const MOST_TRIED_KEYS = 200_000;
 const LEVELS = ['danger', 'warning', 'ok'];
 
 /** @throws ExchangeError when Redis is not reached */
-export async function checkServer(looking: Looking): Promise<ServerReport> {
+export async function reportOn(looking: Looking): Promise<ServerReport> {
   const { connection, scripts } = looking;
   await connection.ready(scripts.deadline());
   const nodes = await Promise.all(connection.primaries.map((node) => checkNode(looking, node)));

@@ -1,12 +1,12 @@
 /** One typed call a script: named arguments in, a status and its fields out. Calls of one tick share an exchange. */
-import calculateSlot from 'cluster-key-slot';
 import { monotonicMs } from '../clock.js';
-import { type Connection, ExchangeError, type ScriptAnswer, type ScriptText } from './connection.js';
+import type { Connection, ScriptAnswer } from './connection.js';
+import { ExchangeError } from './exchange.js';
+import { type Argument, type Listed, LONGEST_LIST, listsBySlot, listsOf } from './lists.js';
 import { SCRIPTS, type Statuses } from './scripts.generated.js';
 
 export type ScriptName = keyof typeof SCRIPTS;
 type Script<N extends ScriptName> = (typeof SCRIPTS)[N];
-type Argument = string | number | Buffer;
 /** What a script is told per list is the caller's settings: calls with the same share a list. */
 export type ScriptArgs<N extends ScriptName> = Record<Script<N>['perList'][number], string | number> &
   Record<Script<N>['perEntry'][number], Argument>;
@@ -43,20 +43,13 @@ export interface ScriptCall<N extends ScriptName> {
 type Answer<N extends ScriptName> = ScriptReply<N> | ExchangeError;
 
 /** A call that waits to be sent, or for its answer. */
-interface Waiting {
-  readonly redisKey: string;
-  readonly args: Readonly<Record<string, Argument>>;
-  readonly effects: EffectList;
+interface Waiting extends Listed {
   readonly deadline: number;
   answer(answer: Answer<ScriptName>): void;
 }
 
-/** A list is bounded, so that no call of others waits long behind it; lua/lib/list.lua bounds its reply as well. */
-const LONGEST_LIST = 128;
-const LARGEST_LIST_BYTES = 256 * 1024;
 /** A queue that is no longer leaves as a whole: halves of it would cost more than they win. */
 const LONGEST_WHOLE = 8;
-const LONGEST_GUESSED = 1024;
 const PAUSE_MS = 20;
 /** Of `redisTimeout`, what an answer is left at least. */
 const LEAST_SHARE = 0.1;
@@ -255,75 +248,4 @@ function afterCopy(call: Waiting, sentAt: number): Waiting {
 /** What a copy is answered where one that was sent before may have run. */
 function unsteady<N extends ScriptName>(reply: Answer<N>, sentAt: number): Answer<N> {
   return reply instanceof ExchangeError ? reply.as('unknown', sentAt) : { ...reply, steady: false, sentAt };
-}
-
-/**
- * The calls of the same settings in their order, cut into lists; behind them those that may be slow, each alone, so that
- * the others wait for none.
- */
-function listsOf(script: ScriptText, calls: readonly Waiting[]): Waiting[][] {
-  const lists: Waiting[][] = [];
-  const slow: Waiting[][] = [];
-  for (const group of groupsOf(script.perList, calls)) {
-    let list: Waiting[] = [];
-    let bytes = 0;
-    for (const call of group) {
-      if (call.effects.alone) {
-        slow.push([call]);
-        continue;
-      }
-      const size = bytesOf(script, call);
-      if (list.length === 0 || list.length === LONGEST_LIST || bytes + size > LARGEST_LIST_BYTES) {
-        list = [];
-        lists.push(list);
-        bytes = 0;
-      }
-      list.push(call);
-      bytes += size;
-    }
-  }
-  return [...lists, ...slow];
-}
-
-/** The calls by their settings. */
-function groupsOf(settings: readonly string[], calls: readonly Waiting[]): Iterable<Waiting[]> {
-  const groups = new Map<string, Waiting[]>();
-  let group: Waiting[] | undefined;
-  for (const call of calls) {
-    const other = group?.[0]?.args;
-    // Nearly always all are alike: then no text is made of each to find its group by.
-    if (!(group && settings.every((name) => other?.[name] === call.args[name]))) {
-      const told = settings.map((name) => call.args[name]).join('\n');
-      group = groups.get(told) ?? [];
-      groups.set(told, group);
-    }
-    group.push(call);
-  }
-  return groups.values();
-}
-
-/** In Cluster a list may hold one slot only. */
-function listsBySlot(script: ScriptText, calls: readonly Waiting[], keyPrefix: string): Waiting[][] {
-  const slots = new Map<number, Waiting[]>();
-  for (const call of calls) {
-    const slot = calculateSlot(keyPrefix + call.redisKey);
-    const inSlot = slots.get(slot);
-    if (inSlot) inSlot.push(call);
-    else slots.set(slot, [call]);
-  }
-  return [...slots.values()].flatMap((inSlot) => listsOf(script, inSlot));
-}
-
-/** What a call brings to its list, nearly: short texts are taken for ASCII. */
-function bytesOf({ perEntry }: ScriptText, { redisKey, args, effects }: Waiting): number {
-  let bytes = 8 + redisKey.length;
-  for (const name of perEntry) bytes += sizeOf(args[name] as Argument);
-  for (const key of effects.keys) bytes += sizeOf(key);
-  for (const word of effects.words) bytes += sizeOf(word);
-  return bytes;
-}
-
-function sizeOf(value: Argument): number {
-  if (typeof value === 'number') return 8;
-  return 8 + (value.length > LONGEST_GUESSED ? Buffer.byteLength(value) : value.length);
 }

@@ -1,5 +1,6 @@
 /** Is the server fit to remember? A record that is evicted is an effect that happens twice. */
-import type { Connection, ExchangeError } from './connection.js';
+import type { Connection } from './connection.js';
+import type { ExchangeError } from './exchange.js';
 import { versionIn } from './version.js';
 
 /** What INFO tells of the server; `policy` null where it could not be read. */

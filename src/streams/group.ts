@@ -5,7 +5,8 @@
  * ioredis 5 leaves that out for XGROUP. All else goes by the caller's.
  */
 import type { Parts } from '../parts.js';
-import { Connection, ExchangeError } from '../redis/connection.js';
+import { Connection } from '../redis/connection.js';
+import { ExchangeError } from '../redis/exchange.js';
 import { ownConnection } from '../redis/own-connection.js';
 import type { ScriptCall, ScriptReply } from '../redis/scripts.js';
 import type { Held } from './hand.js';

@@ -5,9 +5,9 @@ import type { Duration } from '../duration.js';
 import { InvalidOptionError } from '../errors.js';
 import { given } from '../given.js';
 import { areInOneSlot, escapePart, isRecordKey } from '../key.js';
-import { readMethodOptions } from '../options.js';
 import type { OnceContext } from '../outcome.js';
 import { duration, hashTag, type Rule, wholeNumber } from '../rules.js';
+import { readMethodOptions } from '../settings.js';
 import type { StreamMessage } from './message.js';
 
 export interface StreamConsumerOptions {

@@ -4,7 +4,8 @@ import type { AttemptTerms } from '../attempt.js';
 import type { Codec, JsonCodec, Stored } from '../codec.js';
 import { type Dedup, INSIDE } from '../dedup.js';
 import type { Handler } from '../outcome.js';
-import { ExchangeError, type ScriptAnswer } from '../redis/connection.js';
+import type { ScriptAnswer } from '../redis/connection.js';
+import { ExchangeError } from '../redis/exchange.js';
 import { ConsumerProcess, type Deliver, type DeliveryReport } from './consumer-process.js';
 
 /** What a scenario came to, where nothing went wrong that it can see. */

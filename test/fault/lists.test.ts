@@ -1,7 +1,8 @@
 /** Lists of calls that fail as a whole: their entries are sought one by one where that can help, and not where it cannot. */
 import type { Redis } from 'ioredis';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { Connection, ExchangeError } from '../../src/redis/connection.js';
+import { Connection } from '../../src/redis/connection.js';
+import { ExchangeError } from '../../src/redis/exchange.js';
 import { type ScriptCall, type ScriptReply, Scripts } from '../../src/redis/scripts.js';
 import { newToken } from '../../src/token.js';
 import {

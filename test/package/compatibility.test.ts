@@ -68,7 +68,7 @@ describe('cells', () => {
     expect(() => cellsOf({ ioredis: ['4'] }, ['20'])).toThrow('version 5 or 6');
   });
 
-  test("have all suites, but for those of the package and the docs where another server or client could change nothing", () => {
+  test('have all suites, but for those of the package and the docs where another server or client could change nothing', () => {
     const base: Cell = { server: 'redis-7.0', node: '24', ioredis: '6', bullmq: '6' };
     expect(suitesOf(base)).toEqual(expect.arrayContaining(['fault', 'integration', 'lua', 'package', 'simulation']));
     expect(suitesOf(CELL)).toEqual(suitesOf(base).filter((suite) => suite !== 'package' && suite !== 'docs'));

@@ -9,7 +9,7 @@ import { monotonicMs } from '../../src/clock.js';
 import { commit, type Settlement, settle, untilAnswered } from '../../src/finish.js';
 import type { Call } from '../../src/once.js';
 import type { Parts } from '../../src/parts.js';
-import { ExchangeError } from '../../src/redis/connection.js';
+import { ExchangeError } from '../../src/redis/exchange.js';
 import type { EffectList } from '../../src/redis/scripts.js';
 import { seededRandom } from '../support/random.js';
 import { type AnyArgs, drawWriting, type Message, NO_WRITING, type Reply, type Writing } from './message.js';

@@ -1,7 +1,7 @@
 /** What a caller sends, and what it would mean if it were made. */
 import { effectsOf, Recorder } from '../../src/effects/recorder.js';
 import type { Effects } from '../../src/index.js';
-import type { ExchangeError } from '../../src/redis/connection.js';
+import type { ExchangeError } from '../../src/redis/exchange.js';
 import {
   type EffectList,
   NO_EFFECTS,

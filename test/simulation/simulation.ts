@@ -2,7 +2,7 @@
 import type { Redis } from 'ioredis';
 import { vi } from 'vitest';
 import { isDedupError } from '../../src/index.js';
-import type { ExchangeError } from '../../src/redis/connection.js';
+import type { ExchangeError } from '../../src/redis/exchange.js';
 import type { ScriptCall, ScriptName } from '../../src/redis/scripts.js';
 import { Caller, nameOf } from './callers.js';
 import { Checker } from './checker.js';

@@ -3,7 +3,8 @@ import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import calculateSlot from 'cluster-key-slot';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { Connection, ExchangeError, type RedisConnection } from '../../src/redis/connection.js';
+import { Connection, type RedisConnection } from '../../src/redis/connection.js';
+import { ExchangeError } from '../../src/redis/exchange.js';
 import { SCRIPTS } from '../../src/redis/scripts.generated.js';
 import { type ScriptCall, type ScriptReply, Scripts } from '../../src/redis/scripts.js';
 

@@ -4,7 +4,7 @@ import type { AttemptTerms } from '../../src/attempt.js';
 import { commit, settle, untilAnswered } from '../../src/finish.js';
 import { InvalidOptionError, isDedupError } from '../../src/index.js';
 import type { Parts } from '../../src/parts.js';
-import { ExchangeError } from '../../src/redis/connection.js';
+import { ExchangeError } from '../../src/redis/exchange.js';
 import { NO_EFFECTS } from '../../src/redis/scripts.js';
 import { storeUnavailable } from '../../src/verdicts.js';
 

@@ -1,7 +1,7 @@
 /** The heartbeat, on a clock of the test's own. */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Heartbeat, Lease, type LeaseTerms } from '../../src/lease.js';
-import { ExchangeError } from '../../src/redis/connection.js';
+import { ExchangeError } from '../../src/redis/exchange.js';
 import type { ScriptCall, Scripts } from '../../src/redis/scripts.js';
 
 beforeEach(() => {
