@@ -16,7 +16,10 @@ const sentences = {
 export const strykerPlugins = [{ kind: 'Ignore', name: 'sentences', value: sentences }];
 
 export default {
-  mutate: ['src/{claim,execute,finish,lease,once,wait,apply,many}.ts', 'src/redis/{connection,exchange,lists,scripts}.ts'],
+  mutate: [
+    'src/{claim,execute,finish,lease,once,wait,apply,many}.ts',
+    'src/redis/{connection,exchange,lists,scripts}.ts',
+  ],
   plugins: ['@stryker-mutator/vitest-runner', '@stryker-mutator/typescript-checker', './stryker.config.mjs'],
   ignorers: ['sentences'],
   ignorePatterns: ['coverage', 'dist', 'reports'],
