@@ -17,7 +17,7 @@ export const strykerPlugins = [{ kind: 'Ignore', name: 'sentences', value: sente
 
 export default {
   mutate: [
-    'src/{claim,execute,finish,lease,once,wait,apply,many}.ts',
+    'src/call/{apply,bypass,claim,execute,finish,lease,many,once,result,server-check,wait}.ts',
     'src/redis/{connection,exchange,lists,scripts}.ts',
   ],
   plugins: ['@stryker-mutator/vitest-runner', '@stryker-mutator/typescript-checker', './stryker.config.mjs'],

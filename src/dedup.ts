@@ -1,5 +1,10 @@
-/** Dedup: options in, parts wired. What a call does is told in once.ts. */
-import { runApply } from './apply.js';
+/** Dedup: options in, parts wired. What a call does is told in call/once.ts. */
+import { runApply } from './call/apply.js';
+import { Limit } from './call/limit.js';
+import { checkBatch, checkEntries, outcomeOf } from './call/many.js';
+import { runOnce } from './call/once.js';
+import { Parts } from './call/parts.js';
+import { checkStore, forgetRecord, inspectRecord } from './call/records.js';
 import { type Codec, type JsonCodec, type NoResult, noResult, type Stored } from './codec.js';
 import type { Duration } from './duration.js';
 import type { Effects } from './effects/effects.js';
@@ -8,9 +13,6 @@ import { InvalidOptionError } from './errors.js';
 import type { DedupEvents } from './events.js';
 import { fingerprintOf } from './fingerprint.js';
 import { checkKey, escapePart, recordKey } from './key.js';
-import { Limit } from './limit.js';
-import { checkBatch, checkEntries, outcomeOf } from './many.js';
-import { runOnce } from './once.js';
 import type { ApplyOptions, DedupOptions, MarkedOptions, OnceOptions } from './options.js';
 import type {
   Applied,
@@ -22,13 +24,11 @@ import type {
   Outcome,
   RecordInfo,
 } from './outcome.js';
-import { Parts } from './parts.js';
-import { checkStore, forgetRecord, inspectRecord } from './records.js';
 import type { ServerReport } from './redis/check.js';
-import type { RedisConnection } from './redis/connection.js';
+import type { RedisConnection } from './redis/ioredis.js';
 import { duration, flag, hashTag } from './rules.js';
-import { openSet, recordMarkOf } from './seen.js';
-import { type SeenOptions, type SeenSet, workOf } from './seen-set.js';
+import { type SeenOptions, type SeenSet, workOf } from './seen/set.js';
+import { openSet, recordMarkOf } from './seen/work.js';
 import {
   type CallSettings,
   checkHandler,

@@ -70,5 +70,5 @@ export type {
   RecordInfo,
 } from './outcome.js';
 export type { CheckName, NodeReport, ServerCheck, ServerReport } from './redis/check.js';
-export type { RedisConnection } from './redis/connection.js';
-export { type SeenOptions, SeenSet } from './seen-set.js';
+export type { RedisConnection } from './redis/ioredis.js';
+export { type SeenOptions, SeenSet } from './seen/set.js';

@@ -1,7 +1,7 @@
 /** The options, as callers give them: names, defaults, meaning. */
 import type { Codec, JsonCodec } from './codec.js';
 import type { Duration } from './duration.js';
-import type { SeenSet } from './seen-set.js';
+import type { SeenSet } from './seen/set.js';
 
 /** What a throwing handler leaves: `'release'`, the next call runs it again; `'store'`, the failure is kept and replayed. */
 export type ErrorPolicy = 'release' | 'store';

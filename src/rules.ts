@@ -3,7 +3,7 @@ import type { Codec } from './codec.js';
 import { formatMs, parseDuration } from './duration.js';
 import { InvalidOptionError } from './errors.js';
 import { given } from './given.js';
-import { type SeenSet, workOf } from './seen-set.js';
+import { type SeenSet, workOf } from './seen/set.js';
 
 /**
  * Reads one option; `undefined` never reaches it.

@@ -1,6 +1,5 @@
 /** The options as calls use them: each checked by its rule, and how those of a call stand over those of its view. */
-import type { Codec, JsonCodec } from './codec.js';
-import { json } from './codec.js';
+import { type Codec, type JsonCodec, json } from './codec.js';
 import { InvalidOptionError } from './errors.js';
 import { given } from './given.js';
 import type { ApplyOptions, DedupOptions, ErrorPolicy, OnceOptions } from './options.js';
@@ -17,7 +16,7 @@ import {
   recordOption,
   wholeNumber,
 } from './rules.js';
-import type { SeenSet } from './seen-set.js';
+import type { SeenSet } from './seen/set.js';
 
 /** Options of one call, checked; durations in ms. */
 export interface CallSettings {
@@ -37,6 +36,21 @@ export interface CallSettings {
   /** For entry points; otherwise the Dedup's. */
   readonly onStoreFailure?: 'throw' | 'proceed';
   readonly record: 'full' | SeenSet;
+}
+
+/** A waiter outlasts the lease of a holder that died by this much. */
+const WAIT_BEYOND_LEASE_MS = 5_000;
+/** A record that is not completed outlives its lease and a slow redelivery. */
+const SHORTEST_TTL_MS = 60_000;
+
+/** How long a call waits for another attempt, in ms. */
+export function waitMsOf({ leaseMs, waitTimeoutMs = leaseMs + WAIT_BEYOND_LEASE_MS }: CallSettings): number {
+  return waitTimeoutMs;
+}
+
+/** How long a record that is not completed lives, from each write, in ms. */
+export function ttlMsOf({ retentionMs, leaseMs }: CallSettings): number {
+  return Math.max(retentionMs, 2 * leaseMs, SHORTEST_TTL_MS);
 }
 
 /** `durability`, checked. */

@@ -6,7 +6,7 @@ import Table from 'cli-table3';
 import { Redis } from 'ioredis';
 import { Dedup, type SeenSet } from '../../src/index.js';
 import { SCRIPTS } from '../../src/redis/scripts.generated.js';
-import { SeenLayout } from '../../src/seen-layout.js';
+import { SeenLayout } from '../../src/seen/layout.js';
 import { startRedis } from '../../test/support/redis/index.js';
 import { circumstances, writeResults } from './server-time.js';
 

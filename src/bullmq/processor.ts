@@ -1,13 +1,13 @@
 /** A BullMQ processor whose jobs run once per key. */
 import { DelayedError, type Job, RATE_LIMIT_ERROR, UnrecoverableError } from 'bullmq';
+import { Delivery, type Meaning } from '../call/delivery.js';
 import type { Codec } from '../codec.js';
 import { type Dedup, INSIDE } from '../dedup.js';
-import { Delivery, type Meaning } from '../delivery.js';
 import { InvalidOptionError, isDedupError } from '../errors.js';
 import { given } from '../given.js';
 import type { OnceOptions } from '../options.js';
 import type { OnceContext } from '../outcome.js';
-import type { SeenSet } from '../seen-set.js';
+import type { SeenSet } from '../seen/set.js';
 import { onAbort } from '../signals.js';
 import { redeliveryMs } from './redelivery.js';
 

@@ -1,7 +1,7 @@
 /** A connection of the command's own, and what is said where there is none. */
 import type { Cluster, Redis } from 'ioredis';
+import type { Parts } from '../call/parts.js';
 import { Dedup, INSIDE } from '../dedup.js';
-import type { Parts } from '../parts.js';
 import { Failure } from './failure.js';
 import { placeOf, type Target } from './target.js';
 

@@ -1,7 +1,7 @@
 /** `forget KEY`: removes a record, once it has shown which and been told to. */
 import { createInterface } from 'node:readline/promises';
+import { forgetRecord } from '../call/records.js';
 import { InProgressError } from '../errors.js';
-import { forgetRecord } from '../records.js';
 import type { Address } from './address.js';
 import type { Context, ExitCode } from './command.js';
 import { nameOf } from './describe.js';

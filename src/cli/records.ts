@@ -1,11 +1,12 @@
 /** Records as the commands show them, one by one or all of a namespace. */
+
+import { inspectRecord } from '../call/records.js';
+import { storeUnavailable } from '../call/verdicts.js';
 import { isDedupError } from '../errors.js';
 import { readRecordKey } from '../key.js';
 import type { RecordInfo } from '../outcome.js';
-import { inspectRecord } from '../records.js';
-import type { ServerConnection } from '../redis/connection.js';
 import { ExchangeError } from '../redis/exchange.js';
-import { storeUnavailable } from '../verdicts.js';
+import type { ServerConnection } from '../redis/ioredis.js';
 import { type Address, argumentsOf } from './address.js';
 import { type Session, serverNowMs } from './connect.js';
 

@@ -1,5 +1,5 @@
 /** `tx` as callers see it: Redis' write commands, named and argued as in ioredis, and conditions. */
-import type { SeenSet } from '../seen-set.js';
+import type { SeenSet } from '../seen/set.js';
 
 /** A key, without the connection's `keyPrefix`: ioredis adds that, as it does everywhere. */
 export type EffectKey = string | Buffer;

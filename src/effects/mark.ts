@@ -1,6 +1,6 @@
 /** Marks in sets of seen ids, as effects: of ids by `tx.seen`, and of a call's own record by the option `record`. */
 import type { EffectList } from '../redis/scripts.js';
-import type { Mark } from '../seen-layout.js';
+import type { Mark } from '../seen/layout.js';
 
 /** How the set that holds a call's record marks it. */
 export interface RecordMark {

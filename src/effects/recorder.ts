@@ -9,8 +9,8 @@ import {
 import { given } from '../given.js';
 import { areInOneSlot, isRecordKey } from '../key.js';
 import { type EffectList, NO_EFFECTS } from '../redis/scripts.js';
-import type { Mark } from '../seen-layout.js';
-import { type SeenSet, type SeenWork, workOf } from '../seen-set.js';
+import type { Mark } from '../seen/layout.js';
+import { type SeenSet, type SeenWork, workOf } from '../seen/set.js';
 import { integer, type Place, refuse, type Word, word, wrong } from './arguments.js';
 import { COMMANDS, type CommandName, type CommandSpec } from './commands.js';
 import type { Conditions, Effects } from './effects.js';

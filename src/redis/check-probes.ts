@@ -2,8 +2,8 @@
 import { performance } from 'node:perf_hooks';
 import { newToken } from '../token.js';
 import type { CheckName, Looking, ServerCheck } from './check.js';
-import type { ServerConnection } from './connection.js';
 import { ExchangeError } from './exchange.js';
+import type { ServerConnection } from './ioredis.js';
 import type { Scripts } from './scripts.js';
 
 const SLOW_MS = 20;

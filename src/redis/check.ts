@@ -2,8 +2,9 @@
 import { randomBytes } from 'node:crypto';
 import { infoChecks, parseInfo } from './check-info.js';
 import { appendFsync, clock, isRefused, latency, permissions, scriptsRun } from './check-probes.js';
-import type { Connection, ServerConnection } from './connection.js';
+import type { Connection } from './connection.js';
 import { ExchangeError } from './exchange.js';
+import type { ServerConnection } from './ioredis.js';
 import type { Scripts } from './scripts.js';
 import { versionIn } from './version.js';
 

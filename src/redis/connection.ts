@@ -8,59 +8,15 @@
 import calculateSlot from 'cluster-key-slot';
 import { monotonicMs } from '../clock.js';
 import { ExchangeError, explain, withDeadline } from './exchange.js';
+import {
+  type ClusterConnection,
+  type Node,
+  type RedisConnection,
+  replyError,
+  type ServerConnection,
+  type SingleConnection,
+} from './ioredis.js';
 import type { SCRIPTS } from './scripts.generated.js';
-
-/** What the library needs of an ioredis 5 or 6 `Redis` or `Cluster`, whatever its reply mapping. */
-export interface RedisConnection {
-  readonly status: string;
-  readonly isCluster: boolean;
-  readonly options: { readonly keyPrefix?: string | undefined };
-  callBuffer(command: string, args: (string | Buffer | number)[]): Promise<unknown>;
-  call(command: string, args: (string | Buffer | number)[]): Promise<unknown>;
-  connect(): Promise<void>;
-  on(event: 'ready' | 'close' | 'end', listener: () => void): unknown;
-  duplicate(): unknown;
-}
-
-/** What is needed of a `Cluster` beside. */
-interface ClusterConnection {
-  nodes(role: 'all'): Pick<RedisConnection, 'on'>[];
-  on(event: '+node', listener: (node: Pick<RedisConnection, 'on'>) => void): unknown;
-}
-
-type ScriptingArgument = string | number | Buffer | readonly (string | number | Buffer)[];
-
-/** Typed by neither ioredis 5 nor 6, and there in both; `callBuffer` fails there with auto-pipelining. */
-interface Scripting {
-  evalshaBuffer(...args: ScriptingArgument[]): Promise<unknown>;
-  evalBuffer(...args: ScriptingArgument[]): Promise<unknown>;
-  asking(): Promise<unknown>;
-}
-
-/** One server, as far as plain commands to it go. */
-export interface ServerConnection {
-  readonly options: { readonly host?: string; readonly port?: number; readonly path?: string };
-  call(command: string, args: string[]): Promise<unknown>;
-}
-
-/** What ioredis has of each server that it is connected to, and in its types only in part. */
-interface Node extends ServerConnection {
-  readonly status: string;
-  readonly options: ServerConnection['options'] & { readonly keyPrefix?: string };
-  readonly stream?: { cork?(): void; uncork?(): void };
-}
-
-/** What ioredis has of a single server's connection, and Cluster has not. */
-interface Leavable {
-  readonly options: { readonly reconnectOnError?: ((error: Error) => boolean | 1 | 2) | null | undefined };
-  disconnect(reconnect: true): void;
-}
-
-interface Nodes {
-  nodes?(role: 'master'): Node[];
-  /** Of each slot, the addresses of its servers, the primary first. */
-  readonly slots?: readonly (readonly string[])[];
-}
 
 export type ScriptText = (typeof SCRIPTS)[keyof typeof SCRIPTS];
 
@@ -110,7 +66,7 @@ export class Connection {
     redis.on('close', dropped);
     if (redis.isCluster) {
       // What was under way on a node's connection is sent again only after that has dropped.
-      const cluster = redis as unknown as ClusterConnection;
+      const cluster = this.#cluster;
       for (const node of cluster.nodes('all')) node.on('close', dropped);
       cluster.on('+node', (node) => node.on('close', dropped));
     }
@@ -120,6 +76,15 @@ export class Connection {
 
   get isCluster(): boolean {
     return this.redis.isCluster;
+  }
+
+  /** Where it is no Cluster, or for what both have. */
+  get #single(): SingleConnection {
+    return this.redis as unknown as SingleConnection;
+  }
+
+  get #cluster(): ClusterConnection {
+    return this.redis as unknown as ClusterConnection;
   }
 
   get keyPrefix(): string {
@@ -134,9 +99,8 @@ export class Connection {
 
   /** Whatever is handed over meanwhile leaves in one write per server. */
   together(send: () => void): void {
-    const servers = this.#servers();
     // A connection that is not open yet has no stream; one that drops meanwhile, another.
-    const streams = servers.map(({ stream }) => stream);
+    const streams = this.primaries.map(({ stream }) => stream);
     for (const stream of streams) stream?.cork?.();
     try {
       send();
@@ -166,13 +130,13 @@ export class Connection {
     let [isKnown, isAsked] = [true, false];
     for (;;) {
       try {
-        const redis = (node ?? this.redis) as unknown as Scripting;
+        const redis = node ?? this.#single;
         // Nested, as ioredis takes them: a call's arguments proper are limited by the stack.
         const rest = [keys.length, node ? this.#prefixedFor(node, keys) : keys, args] as const;
         if (isAsked) redis.asking().catch(() => {});
         const sent = isKnown ? redis.evalshaBuffer(script.sha1, ...rest) : redis.evalBuffer(script.source, ...rest);
         const entries = (await withDeadline(sent, deadline)) as (Buffer | number)[][];
-        const server = this.isCluster ? node : (this.redis as unknown as ServerConnection);
+        const server = this.isCluster ? node : this.#single;
         return { entries, steady: steady(), sentAt, server };
       } catch (error) {
         const [, word, address] = /^(NOSCRIPT|(?:MOVED|ASK) \d+)(?: (\S+))?/.exec((error as Error).message) ?? [];
@@ -223,34 +187,29 @@ export class Connection {
    */
   entryRefused(code: string): void {
     if (this.isCluster || this.#leftEpoch === this.epoch) return;
-    const redis = this.redis as unknown as Leavable;
+    const redis = this.#single;
     if (!redis.options.reconnectOnError?.(replyError(code))) return;
     this.#leftEpoch = this.epoch;
     redis.disconnect(true);
   }
 
   /** Every primary: of a Cluster that is ready all that it knows, else the one server. */
-  get primaries(): readonly ServerConnection[] {
-    return this.#servers();
-  }
-
-  #servers(): Node[] {
-    if (!this.isCluster) return [this.redis as unknown as Node];
-    return (this.redis as unknown as Nodes).nodes?.('master') ?? [];
+  get primaries(): readonly Node[] {
+    return this.isCluster ? this.#cluster.nodes('master') : [this.#single];
   }
 
   /** The connection to the server that has a key; none where that is not known. */
   serverOf(key: string): ServerConnection | undefined {
-    return this.isCluster ? this.#nodeOf(key) : (this.redis as unknown as ServerConnection);
+    return this.isCluster ? this.#nodeOf(key) : this.#single;
   }
 
   #nodeOf(key: string): Node | undefined {
-    const { slots } = this.redis as unknown as Nodes;
-    return this.#nodeAt(slots?.[calculateSlot(this.keyPrefix + key)]?.[0]);
+    const { slots } = this.#cluster;
+    return this.#nodeAt(slots[calculateSlot(this.keyPrefix + key)]?.[0]);
   }
 
   #nodeAt(address: string | undefined): Node | undefined {
-    return this.#servers().find(
+    return this.primaries.find(
       ({ status, options }) => USABLE.test(status) && `${options.host}:${options.port}` === address,
     );
   }
@@ -297,9 +256,4 @@ export class Connection {
       const off = this.onStatus(() => done(true));
     });
   }
-}
-
-/** As ioredis makes them; the text behind the code may hold what the caller wrote. */
-function replyError(code: string): Error {
-  return Object.assign(new Error(`${code} (answered by a script)`), { name: 'ReplyError' });
 }

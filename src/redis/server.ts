@@ -25,10 +25,6 @@ export interface History {
   readonly before: { readonly id: string; readonly offset: number };
 }
 
-interface ClusterNodes {
-  nodes(role: 'master'): { info(...sections: string[]): Promise<string> }[];
-}
-
 const reports = new WeakMap<Connection, { epoch: number; report: Promise<Fitness> }>();
 
 /**
@@ -79,8 +75,9 @@ async function askMasters(connection: Connection, deadline: number) {
   if (!connection.isCluster) return [await connection.command('info', [], deadline).then(String, denied)];
   // One that is ready knows its nodes.
   await connection.ready(deadline);
-  const nodes = (connection.redis as unknown as ClusterNodes).nodes('master');
-  const asked = nodes.map((node) => connection.within(node.info(), deadline).catch(denied));
+  const asked = connection.primaries.map((node) =>
+    connection.within(node.call('info', []), deadline).then(String, denied),
+  );
   return Promise.all(asked.map((answer) => answer.catch((error) => error as ExchangeError)));
 }
 

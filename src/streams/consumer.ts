@@ -1,4 +1,6 @@
 /** A consumer of a Redis stream: reads entries, takes over those of the dead, and gives each to a handler, once per key. */
+
+import { storeUnavailable } from '../call/verdicts.js';
 import { monotonicMs } from '../clock.js';
 import type { Codec } from '../codec.js';
 import { type Dedup, INSIDE } from '../dedup.js';
@@ -9,7 +11,6 @@ import { ExchangeError } from '../redis/exchange.js';
 import { duration } from '../rules.js';
 import { readMethodOptions } from '../settings.js';
 import { onAbort } from '../signals.js';
-import { storeUnavailable } from '../verdicts.js';
 import { Group } from './group.js';
 import { Hand, type Held, type Standing } from './hand.js';
 import { type Ending, handle } from './handling.js';

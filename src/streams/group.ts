@@ -4,7 +4,7 @@
  * What makes the group and hands out entries goes by a connection of its own, since it blocks, and which prefixes no key:
  * ioredis 5 leaves that out for XGROUP. All else goes by the caller's.
  */
-import type { Parts } from '../parts.js';
+import type { Parts } from '../call/parts.js';
 import { Connection } from '../redis/connection.js';
 import { ExchangeError } from '../redis/exchange.js';
 import { ownConnection } from '../redis/own-connection.js';

@@ -1,7 +1,8 @@
 /** What becomes of one entry: its call, and what is done with the entry after it. */
+
+import { Delivery } from '../call/delivery.js';
 import type { Codec } from '../codec.js';
 import type { Dedup } from '../dedup.js';
-import { Delivery } from '../delivery.js';
 import { isDedupError } from '../errors.js';
 import type { StreamMessage } from './message.js';
 import type { ConsumerSettings } from './options.js';

@@ -2,11 +2,12 @@
  * A consumer's process, as far as Redis can tell: a Dedup with the settings of another, on a connection of its own, that can
  * die. Of a dead one nothing more is sent, and nobody in it hears of anything any more.
  */
-import type { AttemptTerms } from '../attempt.js';
+import type { AttemptTerms } from '../call/attempt.js';
 import type { Codec } from '../codec.js';
 import { type Dedup, INSIDE } from '../dedup.js';
 import { isDedupError } from '../errors.js';
-import type { RedisConnection, ScriptAnswer } from '../redis/connection.js';
+import type { ScriptAnswer } from '../redis/connection.js';
+import type { RedisConnection } from '../redis/ioredis.js';
 
 /** What a consumer does with one message, by the Dedup that it is given. */
 export type Deliver<T, C extends Codec> = (dedup: Dedup<C>) => T | PromiseLike<T>;

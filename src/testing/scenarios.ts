@@ -1,6 +1,6 @@
 /** What happens to messages, made to happen: delivered twice, cut off before or after the commit, answered in vain. */
 import { AssertionError } from 'node:assert';
-import type { AttemptTerms } from '../attempt.js';
+import type { AttemptTerms } from '../call/attempt.js';
 import type { Codec, JsonCodec, Stored } from '../codec.js';
 import { type Dedup, INSIDE } from '../dedup.js';
 import type { Handler } from '../outcome.js';

@@ -83,7 +83,7 @@ function closing(dedup: Dedup<Codec>, redis: Redis, keyPrefix: string, release: 
       await dedup.close({ drain: 0 });
       if (redis.status === 'ready') await removeKeys(redis, keyPrefix);
     } finally {
-      redis.disconnect();
+      await disconnected(redis);
       release();
     }
   };
@@ -91,6 +91,14 @@ function closing(dedup: Dedup<Codec>, redis: Redis, keyPrefix: string, release: 
     closed ??= close();
     return closed;
   };
+}
+
+/** `disconnect` alone has only begun it. */
+async function disconnected(redis: Redis): Promise<void> {
+  if (redis.status === 'end') return;
+  const ended = new Promise((resolve) => redis.once('end', resolve));
+  redis.disconnect();
+  await ended;
 }
 
 /** ioredis prefixes the keys of a command, and neither a pattern nor what a scan finds. */

@@ -1,7 +1,7 @@
 import { Redis } from 'ioredis';
 import { describe, expect, test, vi } from 'vitest';
+import { Wait } from '../../src/call/wait.js';
 import { type Effects, type Reply, TxClosedError } from '../../src/index.js';
-import { Wait } from '../../src/wait.js';
 import { connect, expectCode, freshNamespace, gate, makeDedup, ownRedis } from '../support/index.js';
 
 /** A Dedup, its connection, and data keys of the test's own. */

@@ -2,9 +2,9 @@
 import { createHash } from 'node:crypto';
 import { Redis } from 'ioredis';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { Parts } from '../../src/call/parts.js';
 import * as clock from '../../src/clock.js';
 import { Dedup, type DedupEvents, type DedupOptions } from '../../src/index.js';
-import { Parts } from '../../src/parts.js';
 import { SCRIPTS } from '../../src/redis/scripts.generated.js';
 import { claimsOf, connect, expectCode, freshNamespace, gate, makeDedup, until } from '../support/index.js';
 import { type FaultProxy, startProxied } from '../support/proxy.js';

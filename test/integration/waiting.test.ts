@@ -1,10 +1,10 @@
 /** Waiting for another attempt, taking over from one that failed or died, and giving up. */
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { Wait } from '../../src/call/wait.js';
 import { Dedup, isDedupError, type Outcome } from '../../src/index.js';
 import { Connection } from '../../src/redis/connection.js';
 import { Scripts } from '../../src/redis/scripts.js';
 import { newToken } from '../../src/token.js';
-import { Wait } from '../../src/wait.js';
 import {
   claimsOf,
   connect,

@@ -6,7 +6,7 @@ import { effectsOf, Recorder } from '../../src/effects/recorder.js';
 import type { Effects } from '../../src/index.js';
 import { Connection } from '../../src/redis/connection.js';
 import { type EffectList, type ScriptArgs, Scripts } from '../../src/redis/scripts.js';
-import { SeenLayout } from '../../src/seen-layout.js';
+import { SeenLayout } from '../../src/seen/layout.js';
 import { CHANNEL, LEASE_MS, RETENTION_MS, STATES, Stage, type State, TTL_MS } from './stage.js';
 
 const KEPT_MS = 70_000;

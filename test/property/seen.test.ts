@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import { describe, expect, test } from 'vitest';
 import { SCRIPTS } from '../../src/redis/scripts.generated.js';
-import { SeenLayout, type SeenTerms } from '../../src/seen-layout.js';
+import { SeenLayout, type SeenTerms } from '../../src/seen/layout.js';
 import { connect } from '../support/index.js';
 import { chooseSeed, seededRandom } from '../support/random.js';
 
@@ -49,7 +49,7 @@ class World {
 }
 
 describe.each(['goes on', 'goes on and jumps back'])('while the clock %s', (how) => {
-  test(`an id is known for the window and at most one bucket more (${HISTORIES} histories)`, async () => {
+  test(`an id is known for the window and at most one bucket more (${HISTORIES} histories)`, { timeout: 1_000 * HISTORIES }, async () => {
     const seed = chooseSeed();
     console.log(`seed ${seed}`);
     const random = seededRandom(seed);

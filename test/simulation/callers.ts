@@ -1,14 +1,14 @@
 /**
- * Callers that know only what they were answered. How an attempt ends is the library's own: src/finish.ts and
- * src/claim.ts run on calls that leave when the history lets them, by a clock that it moves.
+ * Callers that know only what they were answered. How an attempt ends is the library's own: src/call/finish.ts and
+ * src/call/claim.ts run on calls that leave when the history lets them, by a clock that it moves.
  */
 import { createHash } from 'node:crypto';
-import type { AttemptTerms } from '../../src/attempt.js';
-import { giveBack, ownerTerms } from '../../src/claim.js';
+import type { AttemptTerms } from '../../src/call/attempt.js';
+import type { Call } from '../../src/call/call.js';
+import { giveBack, ownerTerms } from '../../src/call/claim.js';
+import { commit, type Settlement, settle, untilAnswered } from '../../src/call/finish.js';
+import type { Parts } from '../../src/call/parts.js';
 import { monotonicMs } from '../../src/clock.js';
-import { commit, type Settlement, settle, untilAnswered } from '../../src/finish.js';
-import type { Call } from '../../src/once.js';
-import type { Parts } from '../../src/parts.js';
 import { ExchangeError } from '../../src/redis/exchange.js';
 import type { EffectList } from '../../src/redis/scripts.js';
 import { seededRandom } from '../support/random.js';

@@ -7,7 +7,8 @@
 import { createHash } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import type { Redis } from 'ioredis';
-import { Connection, type RedisConnection } from '../../src/redis/connection.js';
+import { Connection } from '../../src/redis/connection.js';
+import type { RedisConnection } from '../../src/redis/ioredis.js';
 import { SCRIPTS } from '../../src/redis/scripts.generated.js';
 import { Scripts } from '../../src/redis/scripts.js';
 import type { Fate } from './history.js';

@@ -3,7 +3,8 @@ import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import calculateSlot from 'cluster-key-slot';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { Connection, type RedisConnection } from '../../src/redis/connection.js';
+import { Connection } from '../../src/redis/connection.js';
+import type { RedisConnection } from '../../src/redis/ioredis.js';
 import { ExchangeError } from '../../src/redis/exchange.js';
 import { SCRIPTS } from '../../src/redis/scripts.generated.js';
 import { type ScriptCall, type ScriptReply, Scripts } from '../../src/redis/scripts.js';
@@ -23,6 +24,9 @@ class Client extends EventEmitter {
   status = 'ready';
   isCluster = false;
   options: { keyPrefix?: string } = {};
+  /** Of a Cluster that knows no server. */
+  slots: readonly (readonly string[])[] = [];
+  nodes: () => Client[] = () => [];
   readonly sent: { name: string; words: (string | Buffer | number)[] }[] = [];
   answer: (name: string, words: (string | Buffer | number)[]) => Promise<unknown> = async () => [[Buffer.from('none')]];
   connect = vi.fn(async () => {});
@@ -508,7 +512,7 @@ describe('a call of a script', () => {
     });
 
     test('leaves it standing in a cluster, which finds its servers by itself', async () => {
-      const client = Object.assign(new Client(), { isCluster: true, nodes: () => [], disconnect: vi.fn() });
+      const client = Object.assign(new Client(), { isCluster: true, disconnect: vi.fn() });
       Object.assign(client.options, { reconnectOnError: () => true });
       Connection.of(client as unknown as RedisConnection).entryRefused('READONLY');
       expect(client.disconnect).not.toHaveBeenCalled();

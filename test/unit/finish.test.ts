@@ -1,12 +1,12 @@
 /** How an attempt ends, by every answer that its commit and settlement may get, on a clock of the test's own. */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import type { AttemptTerms } from '../../src/attempt.js';
-import { commit, settle, untilAnswered } from '../../src/finish.js';
+import type { AttemptTerms } from '../../src/call/attempt.js';
+import { commit, settle, untilAnswered } from '../../src/call/finish.js';
+import type { Parts } from '../../src/call/parts.js';
+import { storeUnavailable } from '../../src/call/verdicts.js';
 import { InvalidOptionError, isDedupError } from '../../src/index.js';
-import type { Parts } from '../../src/parts.js';
 import { ExchangeError } from '../../src/redis/exchange.js';
 import { NO_EFFECTS } from '../../src/redis/scripts.js';
-import { storeUnavailable } from '../../src/verdicts.js';
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });

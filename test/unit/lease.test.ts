@@ -1,6 +1,6 @@
 /** The heartbeat, on a clock of the test's own. */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { Heartbeat, Lease, type LeaseTerms } from '../../src/lease.js';
+import { Heartbeat, Lease, type LeaseTerms } from '../../src/call/lease.js';
 import { ExchangeError } from '../../src/redis/exchange.js';
 import type { ScriptCall, Scripts } from '../../src/redis/scripts.js';
 

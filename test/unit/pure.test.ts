@@ -1,11 +1,11 @@
 /** The pure files: durations, fingerprints, the JSON codec, failures, signals, flights. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { Flights } from '../../src/call/flight.js';
 import { json } from '../../src/codec.js';
 import { formatMs, parseDuration } from '../../src/duration.js';
 import { readFailure, writeFailure } from '../../src/failure.js';
 import { fingerprintOf } from '../../src/fingerprint.js';
-import { Flights } from '../../src/flight.js';
 import { onAbort } from '../../src/signals.js';
 import { newToken } from '../../src/token.js';
 

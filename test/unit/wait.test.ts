@@ -1,7 +1,7 @@
 /** One wait for another attempt, on a clock of the test's own. */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { Wait } from '../../src/call/wait.js';
 import type { Hints } from '../../src/redis/hints.js';
-import { Wait } from '../../src/wait.js';
 import { gate } from '../support/index.js';
 
 beforeEach(() => {

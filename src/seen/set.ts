@@ -1,6 +1,6 @@
-/** Sets of seen ids, as callers see them. What a set does is told in seen.ts. */
-import type { Duration } from './duration.js';
-import type { Mark } from './seen-layout.js';
+/** Sets of seen ids, as callers see them. What a set does is told in work.ts. */
+import type { Duration } from '../duration.js';
+import type { Mark } from './layout.js';
 
 /** What a set is made with. All who use a set must give the same. */
 export interface SeenOptions {

@@ -1,17 +1,18 @@
 /** Runs a claimed key's handler and ends the attempt: committed, released, or failed for good. */
+
+import { monotonicMs } from '../clock.js';
+import { refusalError } from '../effects/refusal.js';
+import { ClosedError, LeaseLostError } from '../errors.js';
+import { writeFailure } from '../failure.js';
+import type { ErrorPolicy } from '../options.js';
+import { ExchangeError } from '../redis/exchange.js';
+import type { ScriptReply } from '../redis/scripts.js';
+import { onAbort } from '../signals.js';
 import { type Attempt, HandlerRun, isPromiseLike } from './attempt.js';
-import { monotonicMs } from './clock.js';
-import { refusalError } from './effects/refusal.js';
-import { ClosedError, CodecError, isDedupError, LeaseLostError, ResultTooLargeError } from './errors.js';
-import { writeFailure } from './failure.js';
+import type { Call } from './call.js';
 import { commit, notCommitted, type Refusal, type Settlement, settle, untilAnswered } from './finish.js';
-import { given } from './given.js';
-import type { Call } from './once.js';
-import type { ErrorPolicy } from './options.js';
 import type { Answer, Parts } from './parts.js';
-import { ExchangeError } from './redis/exchange.js';
-import type { ScriptReply } from './redis/scripts.js';
-import { onAbort } from './signals.js';
+import { decodeResult, encodeResult } from './result.js';
 import { outcomeUnknown } from './verdicts.js';
 
 /** A handler's result. */
@@ -128,45 +129,6 @@ function release(
   ended: Settlement['ended'],
 ): Promise<ScriptReply<'settle'>['status'] | ExchangeError> {
   return end(parts, attempt, { as: 'released', ended, ttlMs: attempt.terms.ttlMs });
-}
-
-/** @throws CodecError, ResultTooLargeError */
-export function encodeResult(parts: Parts, { key, redisKey, settings }: Call, value: unknown): string | Buffer {
-  const { maxResultBytes } = parts.settings;
-  let encoded: unknown;
-  try {
-    encoded = settings.codec.encode(value, { redisKey });
-  } catch (cause) {
-    throw codecError(key, 'encode', cause);
-  }
-  if (typeof encoded !== 'string' && !(encoded instanceof Uint8Array)) {
-    throw new CodecError(`Expected the codec to encode to a string or a Buffer, got ${given(encoded)}`, { key });
-  }
-  const bytes = Buffer.byteLength(encoded);
-  if (bytes > maxResultBytes) {
-    throw new ResultTooLargeError(
-      `Expected the result to be at most ${maxResultBytes} bytes (maxResultBytes), got ${bytes} bytes`,
-      { key },
-    );
-  }
-  // Bytes are copied: they are sent again, and given to others, when the codec may have changed its own.
-  return typeof encoded === 'string' ? encoded : Buffer.from(encoded);
-}
-
-/** @throws CodecError */
-export function decodeResult({ key, redisKey, settings }: Call, result: string | Buffer): unknown {
-  try {
-    // A copy: a codec may keep or change what it is given, and the bytes are shared.
-    return settings.codec.decode(Buffer.from(result as string), { redisKey });
-  } catch (cause) {
-    throw codecError(key, 'decode', cause);
-  }
-}
-
-function codecError(key: string, verb: 'encode' | 'decode', cause: unknown): CodecError {
-  // What the library's own codecs say holds nothing of a result.
-  const why = isDedupError(cause, 'CODEC') ? `: ${cause.message}` : '';
-  return new CodecError(`The codec cannot ${verb} the result${why}`, { key, cause });
 }
 
 /**

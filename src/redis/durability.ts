@@ -6,13 +6,14 @@
  * before has then arrived as well. Calls that come while a WAIT is under way share the next one.
  */
 import { createHash } from 'node:crypto';
-import { monotonicMs } from './clock.js';
-import { InvalidOptionError, NotDurableError } from './errors.js';
-import { Connection, type ServerConnection } from './redis/connection.js';
-import { ExchangeError } from './redis/exchange.js';
-import { ownConnection } from './redis/own-connection.js';
-import { SCRIPTS } from './redis/scripts.generated.js';
-import type { DurabilitySettings } from './settings.js';
+import { monotonicMs } from '../clock.js';
+import { InvalidOptionError, NotDurableError } from '../errors.js';
+import type { DurabilitySettings } from '../settings.js';
+import { Connection } from './connection.js';
+import { ExchangeError } from './exchange.js';
+import type { ServerConnection } from './ioredis.js';
+import { ownConnection } from './own-connection.js';
+import { SCRIPTS } from './scripts.generated.js';
 
 /** A completed record, as its caller knows it. */
 interface Ask {

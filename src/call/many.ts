@@ -1,9 +1,9 @@
 /** Many calls at once. Each is a call like any other; those of one tick share their script calls. */
-import { InvalidOptionError } from './errors.js';
-import { given } from './given.js';
+import { InvalidOptionError } from '../errors.js';
+import { given } from '../given.js';
+import type { BatchOutcome, BatchSpec, Handler, Outcome } from '../outcome.js';
+import { wholeNumber } from '../rules.js';
 import type { Limit } from './limit.js';
-import type { BatchOutcome, BatchSpec, Handler, Outcome } from './outcome.js';
-import { wholeNumber } from './rules.js';
 
 const MOST_AT_A_TIME = wholeNumber(1, 1_000_000);
 

@@ -1,5 +1,5 @@
 /** What a key stands at, or what became of an exchange, as the error that a caller gets. */
-import { monotonicMs } from './clock.js';
+import { monotonicMs } from '../clock.js';
 import {
   AttemptsExhaustedError,
   BrokenRecordError,
@@ -8,8 +8,8 @@ import {
   InProgressError,
   OutcomeUnknownError,
   StoreUnavailableError,
-} from './errors.js';
-import type { ExchangeError } from './redis/exchange.js';
+} from '../errors.js';
+import type { ExchangeError } from '../redis/exchange.js';
 
 export function fingerprintMismatch(key: string): FingerprintMismatchError {
   return new FingerprintMismatchError('The key was used with another fingerprint', { key });

@@ -1,22 +1,23 @@
 /** The life of one call: claim and run, or replay, wait, take over, reject. */
-import { Attempt, type AttemptTerms, HandlerRun } from './attempt.js';
+
+import { monotonicMs } from '../clock.js';
+import { ClosedError, InvalidOptionError, StoredFailureError } from '../errors.js';
+import type { CallFacts } from '../observer.js';
+import type { Outcome } from '../outcome.js';
+import { ExchangeError } from '../redis/exchange.js';
+import type { ScriptReply } from '../redis/scripts.js';
+import { waitMsOf } from '../settings.js';
+import { onAbort } from '../signals.js';
+import { newToken } from '../token.js';
+import { Attempt, type AttemptTerms } from './attempt.js';
+import { bypass } from './bypass.js';
+import type { Call } from './call.js';
 import { claim, giveBack, ownerTerms } from './claim.js';
-import { monotonicMs } from './clock.js';
-import type { RecordMark } from './effects/mark.js';
-import { ClosedError, CodecError, InvalidOptionError, type StoredFailure, StoredFailureError } from './errors.js';
-import { decodeResult, encodeResult, execute } from './execute.js';
-import { readFailure } from './failure.js';
-import type { Fingerprint } from './fingerprint.js';
+import { execute } from './execute.js';
 import { confirm } from './finish.js';
 import type { Flight } from './flight.js';
-import type { CallFacts } from './observer.js';
-import type { Handler, Outcome } from './outcome.js';
 import type { Answer, Parts } from './parts.js';
-import { ExchangeError } from './redis/exchange.js';
-import type { ScriptReply } from './redis/scripts.js';
-import type { CallSettings } from './settings.js';
-import { onAbort } from './signals.js';
-import { newToken } from './token.js';
+import { decodeFailure, decodeResult } from './result.js';
 import {
   attemptsExhausted,
   brokenRecord,
@@ -27,28 +28,7 @@ import {
 } from './verdicts.js';
 import { Wait } from './wait.js';
 
-/** One call, checked. */
-export interface Call {
-  readonly key: string;
-  readonly redisKey: string;
-  readonly fingerprint: Fingerprint;
-  /** Where its record is one of a set. */
-  readonly mark: RecordMark | undefined;
-  readonly settings: CallSettings;
-  readonly handler: Handler<unknown>;
-  /** Filled in where the call is observed. */
-  readonly facts?: CallFacts;
-}
-
 const NO_RESULT = Buffer.alloc(0);
-/** A waiter outlasts the lease of a holder that died by this much. */
-const WAIT_BEYOND_LEASE_MS = 5_000;
-
-/** How long a call waits for another attempt, in ms. */
-export function waitMsOf({ leaseMs, waitTimeoutMs = leaseMs + WAIT_BEYOND_LEASE_MS }: CallSettings): number {
-  return waitTimeoutMs;
-}
-
 /**
  * Runs the handler once per key, or tells what another call came to.
  *
@@ -251,7 +231,7 @@ class Life {
       }
       case 'failed': {
         if (call.facts) call.facts.attempt = answer.attempt;
-        const failure = readStored(key, answer.failure);
+        const failure = decodeFailure(key, answer.failure);
         throw new StoredFailureError('The handler failed, and its failure was stored (see `failure`)', {
           key,
           failure,
@@ -264,40 +244,12 @@ class Life {
       case 'unavailable': {
         // A claim without an answer may stand: then another handler may run, and this one must not.
         const { onStoreFailure = parts.settings.onStoreFailure } = call.settings;
-        if (onStoreFailure === 'proceed' && answer.error.failure !== 'unknown') return this.#bypass();
+        if (onStoreFailure === 'proceed' && answer.error.failure !== 'unknown') {
+          this.#throwIfUnwanted();
+          return this.#outcome('bypassed', 1, await bypass(parts, call));
+        }
         throw storeUnavailable(key, answer.error, 'the handler did not run');
       }
     }
-  }
-
-  /** Runs the handler without dedup: Redis was not reached, and surely nothing was claimed. */
-  async #bypass(): Promise<Outcome<unknown>> {
-    const { parts, call } = this;
-    const { settings, key, redisKey } = call;
-    const { leaseMs, maxRunTimeMs } = settings;
-    this.#throwIfUnwanted();
-    const terms = { key, redisKey, token: newToken(), fence: 0, born: 0, attempt: 1, ttlMs: 0 };
-    const times = { claimedAt: monotonicMs(), leaseMs: maxRunTimeMs + leaseMs, maxRunTimeMs };
-    const attempt = new Attempt({ ...terms, ...times }, () => {});
-    const unlisten = onAbort(settings.signal, (reason) => attempt.interrupt(reason));
-    parts.begin(attempt);
-    try {
-      const run = new HandlerRun(attempt, call, parts.recorder);
-      run.close('bypassed');
-      const value = await parts.callHandler(run, call.handler);
-      return this.#outcome('bypassed', terms.attempt, decodeResult(call, encodeResult(parts, call, value)));
-    } finally {
-      parts.end(attempt);
-      unlisten();
-    }
-  }
-}
-
-/** @throws CodecError */
-function readStored(key: string, bytes: Buffer): StoredFailure {
-  try {
-    return readFailure(bytes);
-  } catch (cause) {
-    throw new CodecError('The stored failure cannot be read', { key, cause });
   }
 }

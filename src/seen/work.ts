@@ -1,18 +1,19 @@
 /** What a set of seen ids does: its options in, marks made and looked for, many in few round trips. */
-import { checkServer, isChecked } from './claim.js';
-import { bucketPlan, type RecordMark, recordMarkWords } from './effects/mark.js';
-import { CrossSlotError, InvalidOptionError, OutcomeUnknownError } from './errors.js';
-import { COMMIT_TIMEOUTS } from './finish.js';
-import { given } from './given.js';
-import { areInOneSlot, checkKey, recordKey } from './key.js';
-import type { Parts } from './parts.js';
-import { ExchangeError } from './redis/exchange.js';
-import type { ScriptReply } from './redis/scripts.js';
-import { duration, hashTag, namespaceOption, wholeNumber } from './rules.js';
-import { type Mark, SeenLayout, type SeenTerms } from './seen-layout.js';
-import { type SeenOptions, type SeenSet, type SeenWork, seenSetOf, workOf } from './seen-set.js';
-import { readMethodOptions } from './settings.js';
-import { storeUnavailable } from './verdicts.js';
+
+import { COMMIT_TIMEOUTS } from '../call/finish.js';
+import type { Parts } from '../call/parts.js';
+import { checkServer, isChecked } from '../call/server-check.js';
+import { storeUnavailable } from '../call/verdicts.js';
+import { bucketPlan, type RecordMark, recordMarkWords } from '../effects/mark.js';
+import { CrossSlotError, InvalidOptionError, OutcomeUnknownError } from '../errors.js';
+import { given } from '../given.js';
+import { areInOneSlot, checkKey, recordKey } from '../key.js';
+import { ExchangeError } from '../redis/exchange.js';
+import type { ScriptReply } from '../redis/scripts.js';
+import { duration, hashTag, namespaceOption, wholeNumber } from '../rules.js';
+import { readMethodOptions } from '../settings.js';
+import { type Mark, SeenLayout, type SeenTerms } from './layout.js';
+import { type SeenOptions, type SeenSet, type SeenWork, seenSetOf, workOf } from './set.js';
 
 const DAY = 24 * 3_600_000;
 const RULES = {

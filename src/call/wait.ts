@@ -2,9 +2,9 @@
  * Waiting for another attempt: until a hint, a poll that is due, or the end of its lease, whichever comes first. Pub/Sub
  * loses messages, so polls go on, with jitter, and seldom where hints arrive.
  */
-import { monotonicMs } from './clock.js';
-import type { Hints } from './redis/hints.js';
-import { onAbort } from './signals.js';
+import { monotonicMs } from '../clock.js';
+import type { Hints } from '../redis/hints.js';
+import { onAbort } from '../signals.js';
 
 const FIRST_POLL_MS = 20;
 const LONGEST_POLL_MS = 250;

@@ -1,16 +1,12 @@
 /** Looking at a key's record, and removing it; looking at the server. */
-import { ClosedError, InProgressError, OutcomeUnknownError } from './errors.js';
-import type { RecordInfo } from './outcome.js';
+import { ClosedError, InProgressError, OutcomeUnknownError } from '../errors.js';
+import type { RecordInfo } from '../outcome.js';
+import { reportOn, type ServerReport } from '../redis/check.js';
+import { ExchangeError } from '../redis/exchange.js';
+import type { ScriptArgs, ScriptName, ScriptReply } from '../redis/scripts.js';
+import type { Subject } from './call.js';
 import type { Parts } from './parts.js';
-import { reportOn, type ServerReport } from './redis/check.js';
-import { ExchangeError } from './redis/exchange.js';
-import type { ScriptArgs, ScriptName, ScriptReply } from './redis/scripts.js';
 import { storeUnavailable, unreadable } from './verdicts.js';
-
-interface Subject {
-  readonly key: string;
-  readonly redisKey: string;
-}
 
 /** @throws ClosedError, StoreUnavailableError, CodecError */
 export async function inspectRecord(parts: Parts, subject: Subject): Promise<RecordInfo | null> {

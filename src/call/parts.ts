@@ -1,25 +1,27 @@
 /** What the calls of one Dedup and its views share. */
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { Agreements } from './agreements.js';
+import { monotonicMs } from '../clock.js';
+import { Recorder, type RecorderSubject } from '../effects/recorder.js';
+import { ClosedError, InProgressError, InvalidOptionError } from '../errors.js';
+import { aboutKey, DEDUP_EVENTS, type DedupEvents, type KeyEvent, type LeaseLostReason } from '../events.js';
+import { given } from '../given.js';
+import { checkKeyPrefix, escapePart } from '../key.js';
+import { Listeners } from '../listeners.js';
+import type { ObservedCall, Observer } from '../observer.js';
+import type { Handler } from '../outcome.js';
+import { Connection } from '../redis/connection.js';
+import { Durability } from '../redis/durability.js';
+import type { ExchangeError } from '../redis/exchange.js';
+import { Hints } from '../redis/hints.js';
+import type { RedisConnection } from '../redis/ioredis.js';
+import { Scripts } from '../redis/scripts.js';
+import type { History } from '../redis/server.js';
+import { Agreements } from '../seen/agreements.js';
+import type { DedupSettings } from '../settings.js';
 import type { Attempt, HandlerRun } from './attempt.js';
-import { monotonicMs } from './clock.js';
-import { Durability } from './durability.js';
-import { Recorder, type RecorderSubject } from './effects/recorder.js';
-import { ClosedError, InProgressError, InvalidOptionError } from './errors.js';
-import { aboutKey, DEDUP_EVENTS, type DedupEvents, type KeyEvent, type LeaseLostReason } from './events.js';
+import type { Subject } from './call.js';
 import { Flights } from './flight.js';
-import { given } from './given.js';
-import { checkKeyPrefix, escapePart } from './key.js';
 import { Heartbeat } from './lease.js';
-import { Listeners } from './listeners.js';
-import type { ObservedCall, Observer } from './observer.js';
-import type { Handler } from './outcome.js';
-import { Connection, type RedisConnection } from './redis/connection.js';
-import type { ExchangeError } from './redis/exchange.js';
-import { Hints } from './redis/hints.js';
-import { Scripts } from './redis/scripts.js';
-import type { History } from './redis/server.js';
-import type { DedupSettings } from './settings.js';
 
 /** What a key is known to stand at, for all who ask with the same fingerprint. */
 export type Answer =
@@ -28,12 +30,6 @@ export type Answer =
   | { readonly status: 'exhausted'; readonly failures: number }
   | { readonly status: 'broken' }
   | { readonly status: 'unavailable'; readonly error: ExchangeError };
-
-/** A key as its callers have it, and as Redis does. */
-interface Subject {
-  readonly key: string;
-  readonly redisKey: string;
-}
 
 /** The keys whose handlers the present code runs in, innermost first. */
 interface HandlerFrame {

@@ -1,13 +1,13 @@
 /** One attempt at a key: what its handler is given, and how it is told to stop. */
 import { createHash } from 'node:crypto';
-import { monotonicMs } from './clock.js';
-import type { Effects } from './effects/effects.js';
-import { type EffectOrigin, effectsOf, type Recorder, type RecorderSubject } from './effects/recorder.js';
-import { LeaseLostError } from './errors.js';
-import type { LeaseLostReason } from './events.js';
+import { monotonicMs } from '../clock.js';
+import type { Effects } from '../effects/effects.js';
+import { type EffectOrigin, effectsOf, type Recorder, type RecorderSubject } from '../effects/recorder.js';
+import { LeaseLostError } from '../errors.js';
+import type { LeaseLostReason } from '../events.js';
+import type { Handler, OnceContext } from '../outcome.js';
+import { type EffectList, NO_EFFECTS } from '../redis/scripts.js';
 import { Lease, type LeaseHolder, type LeaseTerms } from './lease.js';
-import type { Handler, OnceContext } from './outcome.js';
-import { type EffectList, NO_EFFECTS } from './redis/scripts.js';
 
 const LOST: Record<LeaseLostReason, string> = {
   taken_over: 'Another attempt took over, or the record is gone',

@@ -5,10 +5,10 @@
  * Time is the process's own and monotonic: a lease counts as lost where `sent + lease - margin` has passed without an
  * answer from Redis.
  */
-import { monotonicMs } from './clock.js';
-import type { LeaseLostReason } from './events.js';
-import { ExchangeError } from './redis/exchange.js';
-import type { Scripts } from './redis/scripts.js';
+import { monotonicMs } from '../clock.js';
+import type { LeaseLostReason } from '../events.js';
+import { ExchangeError } from '../redis/exchange.js';
+import type { Scripts } from '../redis/scripts.js';
 
 /** What the heartbeat needs to know of an attempt. */
 export interface LeaseTerms {

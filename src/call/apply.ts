@@ -1,22 +1,21 @@
 /** `apply`: writes known up front, in one step with their record. No claim, no lease, nothing in progress. */
-import { checkServer, isChecked, ttlMs } from './claim.js';
-import { monotonicMs } from './clock.js';
-import type { Effects } from './effects/effects.js';
-import type { RecordMark } from './effects/mark.js';
-import { type Recorder, recordAll } from './effects/recorder.js';
-import { refusalError } from './effects/refusal.js';
-import { decodeReplies, type Reply } from './effects/replies.js';
-import { ClosedError, CodecError, InvalidOptionError } from './errors.js';
-import type { Fingerprint } from './fingerprint.js';
+
+import { monotonicMs } from '../clock.js';
+import type { Effects } from '../effects/effects.js';
+import { type Recorder, recordAll } from '../effects/recorder.js';
+import { refusalError } from '../effects/refusal.js';
+import { decodeReplies, type Reply } from '../effects/replies.js';
+import { ClosedError, CodecError, InvalidOptionError } from '../errors.js';
+import type { CallFacts } from '../observer.js';
+import type { Applied } from '../outcome.js';
+import { ExchangeError } from '../redis/exchange.js';
+import type { ScriptReply } from '../redis/scripts.js';
+import { ttlMsOf, waitMsOf } from '../settings.js';
+import { newToken } from '../token.js';
+import type { CallTerms } from './call.js';
 import { confirm } from './finish.js';
-import type { CallFacts } from './observer.js';
-import { waitMsOf } from './once.js';
-import type { Applied } from './outcome.js';
 import type { Parts } from './parts.js';
-import { ExchangeError } from './redis/exchange.js';
-import type { ScriptReply } from './redis/scripts.js';
-import type { CallSettings } from './settings.js';
-import { newToken } from './token.js';
+import { checkServer, isChecked } from './server-check.js';
 import {
   attemptsExhausted,
   brokenRecord,
@@ -30,17 +29,9 @@ import { Wait } from './wait.js';
 
 const NO_REPLIES = Buffer.alloc(0);
 
-/** One call, checked. */
-export interface ApplyCall {
-  readonly key: string;
-  readonly redisKey: string;
-  readonly fingerprint: Fingerprint;
-  /** Where its record is one of a set. */
-  readonly mark: RecordMark | undefined;
-  readonly settings: CallSettings;
+/** A call of `apply`. */
+export interface ApplyCall extends CallTerms {
   readonly write: (tx: Effects) => unknown;
-  /** Filled in where the call is observed. */
-  readonly facts?: CallFacts;
 }
 
 /** Makes the writes once per key, or tells what they came to before. */
@@ -162,7 +153,7 @@ async function ask(
 ): Promise<ScriptReply<'apply'>> {
   const { key, redisKey, fingerprint, settings } = call;
   const { retentionMs, maxAttempts } = settings;
-  const args = { token, fingerprint, ttl_ms: ttlMs(settings), retention_ms: retentionMs, max_attempts: maxAttempts };
+  const args = { token, fingerprint, ttl_ms: ttlMsOf(settings), retention_ms: retentionMs, max_attempts: maxAttempts };
   try {
     if (!isChecked(parts)) await checkServer(parts, key);
     await parts.durability?.check(key);

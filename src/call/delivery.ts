@@ -1,7 +1,7 @@
 /** What the end of a call means for the message that it was made for, wherever that was delivered from. */
-import { type DedupErrorCode, isDedupError } from './errors.js';
-import type { Handler, OnceContext } from './outcome.js';
-import { isEndedBy } from './signals.js';
+import { type DedupErrorCode, isDedupError } from '../errors.js';
+import type { Handler, OnceContext } from '../outcome.js';
+import { isEndedBy } from '../signals.js';
 
 /**
  * `waits`: it says nothing against the message, which may be looked at again later; `unavailable`: nor against any other,

@@ -5,7 +5,7 @@
  * takes a mark is decided by the server's clock (lua/lib/seen.lua). docs/seen-set.md draws it.
  */
 import { createHash } from 'node:crypto';
-import { escapePart } from './key.js';
+import { escapePart } from '../key.js';
 
 /** What the users of one set must agree on; durations in ms. */
 export interface SeenTerms {

@@ -4,11 +4,11 @@
  * reconnect, and again after the longest life of a mark. The layout is kept for three times that, from each comparison: it
  * outlives every mark that was made by it, and goes when the set has not been used for so long that nothing is in it.
  */
-import { monotonicMs } from './clock.js';
-import { InvalidOptionError } from './errors.js';
-import { ExchangeError } from './redis/exchange.js';
-import type { Scripts } from './redis/scripts.js';
-import type { SeenLayout } from './seen-layout.js';
+import { monotonicMs } from '../clock.js';
+import { InvalidOptionError } from '../errors.js';
+import { ExchangeError } from '../redis/exchange.js';
+import type { Scripts } from '../redis/scripts.js';
+import type { SeenLayout } from './layout.js';
 
 interface Agreement {
   readonly epoch: number;

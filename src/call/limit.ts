@@ -1,5 +1,5 @@
 /** How many things happen at a time. */
-import { onAbort } from './signals.js';
+import { onAbort } from '../signals.js';
 
 export class Limit {
   #free: number;
