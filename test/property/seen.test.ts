@@ -49,7 +49,9 @@ class World {
 }
 
 describe.each(['goes on', 'goes on and jumps back'])('while the clock %s', (how) => {
-  test(`an id is known for the window and at most one bucket more (${HISTORIES} histories)`, { timeout: 1_000 * HISTORIES }, async () => {
+  test(`an id is known for the window and at most one bucket more (${HISTORIES} histories)`, {
+    timeout: 1_000 * HISTORIES,
+  }, async () => {
     const seed = chooseSeed();
     console.log(`seed ${seed}`);
     const random = seededRandom(seed);

@@ -4,8 +4,8 @@ import { inspect } from 'node:util';
 import calculateSlot from 'cluster-key-slot';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Connection } from '../../src/redis/connection.js';
-import type { RedisConnection } from '../../src/redis/ioredis.js';
 import { ExchangeError } from '../../src/redis/exchange.js';
+import type { RedisConnection } from '../../src/redis/ioredis.js';
 import { SCRIPTS } from '../../src/redis/scripts.generated.js';
 import { type ScriptCall, type ScriptReply, Scripts } from '../../src/redis/scripts.js';
 
