@@ -42,6 +42,10 @@ const KEYLESS_COMMANDS = new Set(['TIME', 'PUBLISH']);
 const CONTAINER_COMMANDS = new Set(['XINFO']);
 /** The one place that gives Redis a caller's commands. */
 const EFFECTS_FILE = 'effects.lua';
+/** In front of each definition. */
+const PIECES = /\n(?=local )/;
+/** A line that is nothing else. They are for readers of lua/, and would be sent to every server. */
+const COMMENTS = /^ *--.*\n/gm;
 const HEADER =
   /^--\[\[\n(\S+): .+\n\nList {5}.+\nKEYS\[i\] {2}(\w+)(?:,[^\n]+)?\nARGV {5}([\s\S]+?)\n\nReturns {2}([\s\S]+?)\nWrites {3}[\s\S]+?\nResend {3}[\s\S]+?\n\]\]\n/;
 
@@ -54,16 +58,23 @@ export function bundleLua(folder: string, checks = true): Script[] {
     .map((file) => bundle(join(folder, file), readFileSync(join(folder, file), 'utf8'), library, checks));
 }
 
-/** The module that holds the scripts at run time. */
+/** The module that holds the scripts at run time. What several scripts have is there once: they are put together when a server lacks them. */
 export function renderScripts(scripts: Script[]): string {
-  const lines = scripts.map(
-    ({ name, sha1, source, perList, perEntry, effects }) =>
-      `  ${name}: { name: '${name}', sha1: '${sha1}', perList: ${JSON.stringify(perList)}, perEntry: ${JSON.stringify(perEntry)}, effects: ${effects}, source: ${JSON.stringify(source)} },`,
-  );
+  const numbers = new Map<string, number>();
+  const numberOf = (piece: string) => numbers.get(piece) ?? numbers.set(piece, numbers.size).size - 1;
+  const lines = scripts.map(({ name, sha1, source, perList, perEntry, effects }) => {
+    const pieces = source.split(PIECES).map(numberOf).join(', ');
+    return `  ${name}: { name: '${name}', sha1: '${sha1}', perList: ${JSON.stringify(perList)}, perEntry: ${JSON.stringify(perEntry)}, effects: ${effects}, get source() { return of(${pieces}); } },`;
+  });
   const statuses = scripts.map(
     ({ name, statuses: words }) => `  ${name}: ${words.map((word) => `'${word}'`).join(' | ') || 'never'};`,
   );
   return `// Made by scripts/build-lua.ts from lua/. Not for editing.
+const PIECES = [
+${[...numbers.keys()].map((piece) => `  ${JSON.stringify(piece)},`).join('\n')}
+];
+const of = (...numbers: number[]) => numbers.map((number) => PIECES[number]).join('\\n');
+
 export const SCRIPTS = {
 ${lines.join('\n')}
 } as const;
@@ -120,7 +131,8 @@ function bundle(path: string, source: string, library: Map<string, Definition>, 
   const statements = [...parts, ...chunk.body.map((statement) => ({ file: path, statement }))];
   const statuses = checks ? checkStatuses(path, statements, header[4] as string) : [];
   for (const { file, statement } of statements) checkCommands(file, statement);
-  const text = `${[`-- redis-once ${name}`, ...nested(parts, freeNames(path, body)), body].join('\n')}\n`;
+  const code = `${[...nested(parts, freeNames(path, body)), body].join('\n')}\n`.replace(COMMENTS, '');
+  const text = `-- redis-once ${name}\n${code}`;
   return {
     name,
     sha1: createHash('sha1').update(text).digest('hex'),

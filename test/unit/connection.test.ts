@@ -1,4 +1,5 @@
 /** One exchange with Redis: what is known when it fails, by what ioredis tells. */
+import { createHash } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import calculateSlot from 'cluster-key-slot';
@@ -83,6 +84,11 @@ describe('a script that is run', () => {
     expect(await run()).toEqual({ entries: [[Buffer.from('none')]], steady: true, sentAt, server: client });
     expect(client.sent).toEqual([{ name: 'evalsha', words: [SCRIPTS.inspect.sha1, 1, 'r:k', 1, 'a'] }]);
     expect(vi.getTimerCount()).toBe(0);
+  });
+
+  test.each(Object.values(SCRIPTS))('$name is put together as it was hashed', ({ name, source, sha1 }) => {
+    expect(source.split('\n')[0]).toBe(`-- redis-once ${name}`);
+    expect(createHash('sha1').update(source).digest('hex')).toBe(sha1);
   });
 
   test('is sent in full where the server does not know it', async () => {
