@@ -1,5 +1,4 @@
 /** `apply`: writes known up front, in one step with their record. No claim, no lease, nothing in progress. */
-
 import { monotonicMs } from '../clock.js';
 import type { Effects } from '../effects/effects.js';
 import { type Recorder, recordAll } from '../effects/recorder.js';

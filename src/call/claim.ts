@@ -1,5 +1,4 @@
 /** One claim: is the server fit, what is asked, what an owner is given, and giving back what had no answer. */
-
 import { monotonicMs } from '../clock.js';
 import type { ExchangeError } from '../redis/exchange.js';
 import type { ScriptReply } from '../redis/scripts.js';

@@ -1,5 +1,4 @@
 /** Runs a claimed key's handler and ends the attempt: committed, released, or failed for good. */
-
 import { monotonicMs } from '../clock.js';
 import { refusalError } from '../effects/refusal.js';
 import { ClosedError, LeaseLostError } from '../errors.js';

@@ -4,7 +4,6 @@
  * Whether a commit may have been applied without our knowing is `doubt`: it arises with every copy that was handed over
  * and not provably refused, and then only an answer that tells of that very attempt may say "nothing was applied".
  */
-
 import { monotonicMs } from '../clock.js';
 import { type DedupError, InvalidOptionError, LeaseLostError, type NotDurableError } from '../errors.js';
 import { ExchangeError } from '../redis/exchange.js';

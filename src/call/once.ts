@@ -1,5 +1,4 @@
 /** The life of one call: claim and run, or replay, wait, take over, reject. */
-
 import { monotonicMs } from '../clock.js';
 import { ClosedError, InvalidOptionError, StoredFailureError } from '../errors.js';
 import type { CallFacts } from '../observer.js';

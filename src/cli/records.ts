@@ -1,5 +1,4 @@
 /** Records as the commands show them, one by one or all of a namespace. */
-
 import { inspectRecord } from '../call/records.js';
 import { storeUnavailable } from '../call/verdicts.js';
 import { isDedupError } from '../errors.js';

@@ -1,5 +1,4 @@
 /** Results as MessagePack: by msgpackr. */
-
 import type { Codec } from '../codec.js';
 import { afterHeader, headerOf } from '../codec-header.js';
 import { InvalidOptionError } from '../errors.js';

@@ -1,5 +1,4 @@
 /** Results with their types, as JSON and a note of what JSON has no form for: by superjson. */
-
 import type { Codec } from '../codec.js';
 import { afterHeader, headerOf } from '../codec-header.js';
 import { discreetly } from './layer.js';

@@ -1,5 +1,4 @@
 /** What a set of seen ids does: its options in, marks made and looked for, many in few round trips. */
-
 import { COMMIT_TIMEOUTS } from '../call/finish.js';
 import type { Parts } from '../call/parts.js';
 import { checkServer, isChecked } from '../call/server-check.js';

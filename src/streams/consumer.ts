@@ -1,5 +1,4 @@
 /** A consumer of a Redis stream: reads entries, takes over those of the dead, and gives each to a handler, once per key. */
-
 import { storeUnavailable } from '../call/verdicts.js';
 import { monotonicMs } from '../clock.js';
 import type { Codec } from '../codec.js';
@@ -11,50 +10,12 @@ import { ExchangeError } from '../redis/exchange.js';
 import { duration } from '../rules.js';
 import { readMethodOptions } from '../settings.js';
 import { onAbort } from '../signals.js';
+import { type EntryEvent, STREAM_EVENTS, type StreamConsumerEvents } from './events.js';
 import { Group } from './group.js';
 import { Hand, type Held, type Standing } from './hand.js';
 import { type Ending, handle } from './handling.js';
 import type { StreamMessage } from './message.js';
 import { type ConsumerSettings, inSlotOf, readConsumerOptions, type StreamConsumerOptions } from './options.js';
-
-/** What every event about an entry carries. */
-export interface EntryEvent {
-  readonly stream: string;
-  readonly group: string;
-  readonly id: string;
-  readonly deliveries: number;
-}
-
-export interface StreamConsumerEvents {
-  /** An entry is done and acknowledged: by this call's handler, or `replayed`, since its key was done before. */
-  processed: EntryEvent & {
-    readonly status: 'executed' | 'replayed';
-    readonly attempt: number;
-    readonly tookMs: number;
-  };
-  /** A handler threw, or the key's answer is final. The entry is handed out again, unless `deadLettered` is told next. */
-  failed: EntryEvent & { readonly error: unknown; readonly tookMs: number };
-  /** The entry was left for later, uncounted: its key is in progress elsewhere, Redis was away, or the consumer stops. */
-  postponed: EntryEvent & { readonly error: unknown; readonly inMs: number };
-  /** An entry was handed out before, to a consumer that died or failed, and is now this one's. */
-  takenOver: EntryEvent;
-  /** The entry was moved to the stream of dead letters, under another id. */
-  deadLettered: EntryEvent & { readonly deadLetterId: string; readonly reason: string };
-  /** An entry was removed from the stream before it was done: it is lost. */
-  trimmed: { readonly stream: string; readonly group: string; readonly id: string };
-  /** An exchange with Redis failed; it is tried again. */
-  error: { readonly stream: string; readonly group: string; readonly operation: string; readonly error: Error };
-}
-
-const EVENTS: { [E in keyof StreamConsumerEvents]: true } = {
-  processed: true,
-  failed: true,
-  postponed: true,
-  takenOver: true,
-  deadLettered: true,
-  trimmed: true,
-  error: true,
-};
 
 const STOP_RULES = { drain: duration(0, 24 * 3_600_000) };
 const DEFAULT_DRAIN_MS = 30_000;
@@ -93,7 +54,7 @@ export class StreamConsumer {
   readonly #dedup: Dedup<Codec>;
   readonly #group: Group;
   readonly #hand: Hand;
-  readonly #listeners = new Listeners<StreamConsumerEvents>(EVENTS);
+  readonly #listeners = new Listeners<StreamConsumerEvents>(STREAM_EVENTS);
   readonly #cut = new AbortController();
   #started: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;

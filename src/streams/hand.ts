@@ -1,3 +1,4 @@
+/** The entries that a consumer is at work on, and for how many more it has room. */
 import type { StreamMessage } from './message.js';
 
 /**

@@ -1,5 +1,4 @@
 /** What becomes of one entry: its call, and what is done with the entry after it. */
-
 import { Delivery } from '../call/delivery.js';
 import type { Codec } from '../codec.js';
 import type { Dedup } from '../dedup.js';

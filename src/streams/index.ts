@@ -1,5 +1,6 @@
 /** The public names of `redis-once/streams`. */
-export { type EntryEvent, StreamConsumer, type StreamConsumerEvents } from './consumer.js';
+export { StreamConsumer } from './consumer.js';
+export type { EntryEvent, StreamConsumerEvents } from './events.js';
 export type { StreamMessage } from './message.js';
 export type { StreamConsumerOptions } from './options.js';
 export {
