@@ -77,7 +77,8 @@ const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 const MIB = 1024 * 1024;
 
-const CALL_RULES: { [K in keyof OnceOptions]-?: { setting: keyof CallSettings; rule: Rule<unknown> } } = {
+/** By option: what it sets, and how it is read. */
+export const CALL_RULES: { [K in keyof OnceOptions]-?: { setting: keyof CallSettings; rule: Rule<unknown> } } = {
   fingerprint: { setting: 'fingerprint', rule: (_, value) => value },
   slot: { setting: 'slot', rule: hashTag },
   signal: { setting: 'signal', rule: abortSignal },
@@ -93,7 +94,7 @@ const CALL_RULES: { [K in keyof OnceOptions]-?: { setting: keyof CallSettings; r
   record: { setting: 'record', rule: recordOption },
 };
 
-const DEDUP_RULES: {
+export const DEDUP_RULES: {
   [K in keyof Omit<DedupOptions, keyof OnceOptions>]-?: { setting: keyof DedupSettings; rule: Rule<unknown> };
 } = {
   namespace: { setting: 'namespace', rule: namespaceOption },

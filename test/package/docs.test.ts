@@ -5,6 +5,8 @@ import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
 import { anchorOf, pageFiles } from '../../docs/.vitepress/pages.js';
+import * as library from '../../src/index.js';
+import { CALL_RULES, DEDUP_RULES } from '../../src/settings.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const PAGES = [...pageFiles(), 'RELEASING.md'];
@@ -184,6 +186,44 @@ describe('an example', () => {
     const wrong = [{ place: 'here', code: 'const value: string = await dedup.once(id, () => 1);\n' }];
     expect(compile(wrong).get('here')?.[0]).toMatch(/^line 1 .*not assignable to type 'string'/);
   });
+});
+
+/** Every error of the library, as code, class and whether it is retryable. */
+function errorsOfLibrary(): string[] {
+  const classes = Object.values(library).filter((value) => Object.getPrototypeOf(value) === library.DedupError);
+  return classes.map((Class) => {
+    const error = new (Class as new (message: string, init: object) => library.DedupError)('', { failure: {} });
+    return `${error.code} ${(Class as { name: string }).name} ${error.retryable ? 'yes' : 'no'}`;
+  });
+}
+
+describe('the errors', () => {
+  test('stand in the README, each once, with code, class and whether it is retryable', () => {
+    const rows = read('README.md').matchAll(/^\| `(\w+)`[^|]*\| `([A-Z_]+)` \| (yes|no) \|/gm);
+    const told = [...rows].map(([, name, code, retryable]) => `${code} ${name} ${retryable}`);
+    expect(told.sort()).toEqual(errorsOfLibrary().sort());
+  });
+
+  test('stand in docs/errors.md, each once, by their codes', () => {
+    const [table = ''] = read('docs/errors.md').split('\n\n`STORE_UNAVAILABLE` names');
+    const told = [...table.matchAll(/^\| (`[^|]+`) \|/gm)].flatMap(([, codes = '']) => codes.match(/[A-Z_]+/g) ?? []);
+    expect(told.sort()).toEqual(
+      errorsOfLibrary()
+        .map((line) => line.split(' ')[0])
+        .sort(),
+    );
+  });
+});
+
+test('the options stand in the README, those of a call and those of a whole Dedup, each once', () => {
+  const [, section = ''] = read('README.md').split('\n### Options\n');
+  const tables =
+    section
+      .split('\n### ')[0]
+      ?.split(/^\| option \| .*\n/m)
+      .slice(1) ?? [];
+  const told = tables.map((table) => [...table.matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name));
+  expect(told.map((names) => names.sort())).toEqual([Object.keys(CALL_RULES).sort(), Object.keys(DEDUP_RULES).sort()]);
 });
 
 describe('a page', () => {
