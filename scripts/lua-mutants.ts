@@ -42,7 +42,7 @@ const OF_STREAMS = /^(bury|hold|lib\/pending)\.lua$/;
 const EFFECT_LISTS = '1500';
 /** Steps of the simulation: in fewer it finds each guard that test/simulation/guards.test.ts takes out. */
 const SIMULATION_STEPS = '60000';
-const LONGEST_RUN_MS = 120_000;
+const LONGEST_RUN_MS = 300_000;
 
 interface Mutant {
   file: string;
@@ -116,8 +116,8 @@ function suitesOf(file: string): string[] {
   return OF_EFFECTS.test(file) ? EFFECT_SUITES : SUITES;
 }
 
-/** Do the suites turn red? A run that hangs does. */
-function caught(file = ''): Promise<boolean> {
+/** What the suites say: a run that hangs is ended, and says so. */
+function verdictOn(file = ''): Promise<'green' | 'red' | 'hangs'> {
   return new Promise((resolve) => {
     const suites = suitesOf(file);
     const args = ['vitest', 'run', ...suites, '--bail', '1', '--typecheck.enabled=false', '--reporter=dot'];
@@ -126,10 +126,14 @@ function caught(file = ''): Promise<boolean> {
       detached: true,
       env: { ...process.env, TEST_EFFECT_LISTS: EFFECT_LISTS, TEST_STEPS: SIMULATION_STEPS },
     });
-    const timer = setTimeout(() => process.kill(-(run.pid as number), 'SIGKILL'), LONGEST_RUN_MS);
+    let hangs = false;
+    const timer = setTimeout(() => {
+      hangs = true;
+      process.kill(-(run.pid as number), 'SIGKILL');
+    }, LONGEST_RUN_MS);
     run.once('exit', (code) => {
       clearTimeout(timer);
-      resolve(code !== 0);
+      resolve(hangs ? 'hangs' : code === 0 ? 'green' : 'red');
     });
   });
 }
@@ -150,16 +154,17 @@ process.once('SIGINT', () => {
 
 // The baseline goes the way of the mutants: what breaks the way itself must not pass for a mutant that was caught.
 writeFileSync(GENERATED, renderScripts(bundleLua('lua', false)));
-if (await caught()) throw new Error('The suites are red without a mutant');
+if ((await verdictOn()) !== 'green') throw new Error('The suites are red without a mutant');
 const survivors: Mutant[] = [];
 for (const [index, mutant] of mutants.entries()) {
   const folder = mkdtempSync(join(tmpdir(), 'redis-once-mutant-'));
   cpSync('lua', folder, { recursive: true });
   writeFileSync(join(folder, mutant.file), mutant.source);
   writeFileSync(GENERATED, renderScripts(bundleLua(folder, false)));
-  const red = await caught(mutant.file);
-  if (!red) survivors.push(mutant);
-  console.log(`${index + 1} of ${mutants.length} ${red ? 'caught  ' : 'SURVIVED'} lua/${mutant.file}: ${mutant.what}`);
+  const verdict = await verdictOn(mutant.file);
+  if (verdict === 'green') survivors.push(mutant);
+  const told = { green: 'SURVIVED', red: 'caught  ', hangs: 'hangs   ' }[verdict];
+  console.log(`${index + 1} of ${mutants.length} ${told} lua/${mutant.file}: ${mutant.what}`);
   rmSync(folder, { recursive: true });
 }
 restore();
