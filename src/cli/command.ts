@@ -1,7 +1,7 @@
 /** What every command is given, and what comes of it. */
 import type { Session } from './connect.js';
 import { type Colors, colorsOf, type Io, widthOf } from './io.js';
-import { toJson } from './text.js';
+import { printable, toJson } from './text.js';
 
 /** 0: well; 1: it ran and found or refused something; 2: it could not run; 130: it was interrupted. */
 export type ExitCode = 0 | 1 | 2 | 130;
@@ -22,6 +22,13 @@ export class Context {
   }
 
   readonly heading = (text: string): string => this.colors.dim(text);
+
+  /** Where there is no record at all, the likeliest reason is a wrong name. */
+  nothingIn(scope: readonly string[]): string {
+    const where = scope.length > 0 ? 'that scope of the namespace' : 'the namespace';
+    const name = printable(this.namespace);
+    return `Nothing is in ${where} \`${name}\`. Has your Dedup another one (--namespace), or its connection a keyPrefix (--key-prefix)?`;
+  }
 
   /** The one document of `--json`, or else the text for people. */
   print(document: unknown, text: () => string): void {

@@ -44,6 +44,7 @@ export async function list(context: Context, { scope, states, limit }: ListOptio
   const document = { namespace, scope, states, looked, found, complete, records };
   context.print(document, () => {
     const told = [summary(records, looked, found, complete, states)];
+    if (looked === 0 && complete) told.push(context.nothingIn(scope));
     if (records.length > 0) told.unshift(table(records, columnsOf(colors), width, heading), '');
     return told.join('\n');
   });

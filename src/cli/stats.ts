@@ -56,6 +56,7 @@ export async function stats(context: Context, { scope }: StatsOptions): Promise<
     const told = [table(rows, columns, width, heading), ''];
     const memory = taken === null ? 'their memory could not be measured' : `some ${bytes(taken)} of memory`;
     told.push(`${many(records, 'record')}, ${memory}.`);
+    if (records === 0 && complete) told.push(context.nothingIn(scope));
     if (!complete) told.push('Interrupted: not all keys were looked at.');
     return told.join('\n');
   });

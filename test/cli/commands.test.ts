@@ -80,6 +80,17 @@ describe('list', () => {
     expect((await json(['stats', '--scope', 'a'], {}, of)).document.records).toBe(1);
   });
 
+  test('of a namespace or scope without a record says where else to look, as stats does', async () => {
+    for (const command of ['list', 'stats']) {
+      const { code, stdout } = await cli([command], {}, 'nobody\u0007');
+      expect(code).toBe(0);
+      expect(stdout).toContain('Nothing is in the namespace `nobody\\u{7}`. Has your Dedup another one (--namespace)');
+      const of = await cli([command, '--scope', 'pay']);
+      expect(of.stdout).toContain(`Nothing is in that scope of the namespace \`${namespace}\`.`);
+      expect((await cli([command])).stdout).not.toContain('Nothing is in');
+    }
+  });
+
   test('has the states that are asked for', async () => {
     const { document } = await json(['list', '--state', 'completed', '--state', 'released']);
     expect(document.records.map(({ arguments: words }: { arguments: string[] }) => words)).toEqual([
