@@ -12,6 +12,7 @@ import type { Reply } from './effects/replies.js';
 import { InvalidOptionError } from './errors.js';
 import type { DedupEvents } from './events.js';
 import { fingerprintOf } from './fingerprint.js';
+import { INSIDE } from './inside.js';
 import { checkKey, escapePart, recordKey } from './key.js';
 import type { ApplyOptions, DedupOptions, MarkedOptions, OnceOptions } from './options.js';
 import type {
@@ -31,7 +32,7 @@ import { type SeenOptions, type SeenSet, workOf } from './seen/set.js';
 import { openSet, recordMarkOf } from './seen/work.js';
 import {
   type CallSettings,
-  checkHandler,
+  checkFunction,
   type DedupSettings,
   readApplyOptions,
   readDedupOptions,
@@ -51,13 +52,6 @@ class View {
     readonly isRoot: boolean,
   ) {}
 }
-
-/**
- * What the package's own entry points see of a Dedup. They may be bundled apart from it, hence a registered symbol.
- *
- * @internal
- */
-export const INSIDE: unique symbol = Symbol.for('redis-once.inside');
 
 const DEFAULT_DRAIN_MS = 30_000;
 const CLOSE_RULES = { drain: duration(0, 24 * 3_600_000) };
@@ -333,12 +327,12 @@ export class Dedup<out C extends Codec = JsonCodec> {
 
   /** Throws at once what is wrong with the call: no promise is made on the way that tells nothing new. */
   #run(key: string, handler: Handler<unknown>, settings: CallSettings): Promise<Outcome<unknown>> {
-    checkHandler(handler, key);
+    checkFunction('the handler', handler, key);
     return runOnce(this.#view.parts, { ...this.#callOf(key, settings), handler });
   }
 
   #apply(key: string, write: (tx: Effects) => void, settings: CallSettings): Promise<Applied> {
-    checkHandler(write, key);
+    checkFunction('`write`', write, key);
     return runApply(this.#view.parts, { ...this.#callOf(key, settings), write });
   }
 

@@ -275,9 +275,12 @@ export function readMethodOptions<R extends Record<string, Rule<unknown>>>(
   return read as { [K in keyof R]?: ReturnType<R[K]> };
 }
 
-/** @throws InvalidOptionError where the value is no handler */
-export function checkHandler(handler: unknown, key: string): void {
-  if (typeof handler !== 'function') {
-    throw new InvalidOptionError(`Expected the handler to be a function, got ${given(handler)}`, { key });
+/**
+ * @param what it is called in the message: `the handler`
+ * @throws InvalidOptionError
+ */
+export function checkFunction(what: string, value: unknown, key: string): void {
+  if (typeof value !== 'function') {
+    throw new InvalidOptionError(`Expected ${what} to be a function, got ${given(value)}`, { key });
   }
 }

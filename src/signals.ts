@@ -37,6 +37,19 @@ function tell(this: AbortSignal): void {
   for (const listener of listeners ?? []) listener(this.reason);
 }
 
+/** What the work comes to, or, where the signal aborts before, its reason: the work is then waited for no more. */
+export async function unlessAborted<T>(signal: AbortSignal, work: T | PromiseLike<T>): Promise<T> {
+  let unlisten = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    unlisten = onAbort(signal, reject);
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    unlisten();
+  }
+}
+
 /** Did what was told of the signal end by it? What Node's own functions throw is an AbortError, and the reason its cause. */
 export function isEndedBy({ aborted, reason }: AbortSignal, error: unknown): boolean {
   return aborted && (error === reason || (error instanceof Error && error.cause === reason));

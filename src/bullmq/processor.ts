@@ -2,12 +2,14 @@
 import { DelayedError, type Job, RATE_LIMIT_ERROR, UnrecoverableError } from 'bullmq';
 import { Delivery, type Meaning } from '../call/delivery.js';
 import type { Codec } from '../codec.js';
-import { type Dedup, INSIDE } from '../dedup.js';
+import type { Dedup } from '../dedup.js';
 import { InvalidOptionError, isDedupError } from '../errors.js';
 import { given } from '../given.js';
+import { checkDedup, INSIDE } from '../inside.js';
 import type { OnceOptions } from '../options.js';
 import type { OnceContext } from '../outcome.js';
 import type { SeenSet } from '../seen/set.js';
+import { CALL_RULES } from '../settings.js';
 import { onAbort } from '../signals.js';
 import { redeliveryMs } from './redelivery.js';
 
@@ -90,6 +92,10 @@ export function onceProcessor<Data, Result, Name extends string>(
   handler: (job: Job<Data, Result, Name>, context: OnceContext) => Result | PromiseLike<Result>,
   options: ProcessorOptions<Data, Result, Name> | MarkedProcessorOptions<Data, Name> = {},
 ): JobProcessor<Data, Result, Name> {
+  checkDedup(dedup);
+  if (typeof options !== 'object' || options === null) {
+    throw new InvalidOptionError(`Expected the options to be an object, got ${given(options)}`);
+  }
   const { key, fingerprint, slot, ...rest } = options as ProcessorOptions<Data, Result, Name>;
   if (typeof handler !== 'function') {
     throw new InvalidOptionError(`Expected the handler to be a function, got ${given(handler)}`);
@@ -189,6 +195,10 @@ function checkFunctions(options: Record<string, unknown>): void {
 
 /** @throws InvalidOptionError */
 function checkNames(options: object): void {
-  const own = OWN_OPTIONS.find((name) => (options as Record<string, unknown>)[name] !== undefined);
-  if (own) throw new InvalidOptionError(`\`${own}\` is not an option of \`onceProcessor\`: it sets that itself`);
+  const names = ['key', ...Object.keys(CALL_RULES).filter((name) => !OWN_OPTIONS.includes(name))];
+  for (const [name, value] of Object.entries(options)) {
+    if (value === undefined || names.includes(name)) continue;
+    const why = OWN_OPTIONS.includes(name) ? ': it sets that itself' : `. It takes: ${names.join(', ')}`;
+    throw new InvalidOptionError(`\`${name}\` is not an option of \`onceProcessor\`${why}`);
+  }
 }

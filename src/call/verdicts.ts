@@ -9,7 +9,7 @@ import {
   OutcomeUnknownError,
   StoreUnavailableError,
 } from '../errors.js';
-import type { ExchangeError } from '../redis/exchange.js';
+import { type ExchangeError, reasonOf } from '../redis/exchange.js';
 
 export function fingerprintMismatch(key: string): FingerprintMismatchError {
   return new FingerprintMismatchError('The key was used with another fingerprint', { key });
@@ -40,28 +40,12 @@ export function outcomeUnknown(key: string, cause: ExchangeError | undefined): O
   );
 }
 
-const REFUSALS: Record<string, string> = {
-  OOM: 'Redis is out of memory (`maxmemory`)',
-  READONLY: 'Redis is a read-only replica',
-  NOPERM: 'the Redis user lacks a permission',
-  NOAUTH: 'the connection is not authenticated',
-  MISCONF: 'Redis refuses writes since it cannot persist them',
-  NOREPLICAS: 'Redis refuses writes for want of replicas',
-  LOADING: 'Redis is loading its data',
-  BUSY: 'Redis is busy with a script',
-  MASTERDOWN: 'the replica has lost its primary',
-  CLUSTERDOWN: 'the cluster is down',
-  TRYAGAIN: 'a slot is being moved',
-};
-
 /** Nothing was applied: says which refusal it was, and what stands. */
 export function storeUnavailable(
   key: string | undefined,
   cause: ExchangeError | undefined,
   stands: string,
 ): StoreUnavailableError {
-  const why = cause?.code
-    ? (REFUSALS[cause.code] ?? `Redis answered ${cause.code}`)
-    : (cause?.message ?? 'Redis did not answer');
-  return new StoreUnavailableError(`${why.replace(/^./, (first) => first.toUpperCase())}: ${stands}`, { key, cause });
+  const why = reasonOf(cause);
+  return new StoreUnavailableError(`${why[0]?.toUpperCase()}${why.slice(1)}: ${stands}`, { key, cause });
 }

@@ -1,7 +1,8 @@
 /** A connection of the command's own, and what is said where there is none. */
 import type { Cluster, Redis } from 'ioredis';
 import type { Parts } from '../call/parts.js';
-import { Dedup, INSIDE } from '../dedup.js';
+import { Dedup } from '../dedup.js';
+import { INSIDE } from '../inside.js';
 import { Failure } from './failure.js';
 import { placeOf, type Target } from './target.js';
 

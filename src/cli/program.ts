@@ -35,6 +35,8 @@ Environment:
 
 Exit code: 0 well, 1 found or refused something, 2 could not run, 130 interrupted.`;
 
+const BEHIND_DASHES = 'A key that begins with `-` stands behind `--`, after all options.\n';
+
 /**
  * Runs a command.
  *
@@ -56,9 +58,10 @@ export async function run(
   } catch (error) {
     const ofParser = error instanceof CommanderError;
     if (ofParser && error.exitCode === 0) return 0;
-    const told = ofParser ? { code: 'USAGE', message: error.message } : tell(error);
+    const told = ofParser ? { code: 'USAGE', message: error.message.replace(/^error: /, '') } : tell(error);
     // The parser has said it by itself.
     if (!ofParser) io.stderr.write(`${colorsOf(io.env, io.stderr).red('error:')} ${told.message}\n`);
+    if (ofParser && error.code === 'commander.unknownOption') io.stderr.write(BEHIND_DASHES);
     if (argv.includes('--json')) io.stdout.write(`${toJson({ error: told })}\n`);
     return told.code === 'INTERRUPTED' ? 130 : 2;
   }
@@ -106,7 +109,11 @@ function makeProgram(
     .option('--cluster', 'the server is a node of a Cluster: look at all its primaries', false)
     .option('--namespace <name>', 'the `namespace` of the Dedup', 'once')
     .option('--key-prefix <prefix>', 'the `keyPrefix` of the program’s connection', '')
-    .option('--timeout <duration>', 'the longest to wait for an answer, such as 500ms or 10s', readDuration, 5_000)
+    .addOption(
+      new Option('--timeout <duration>', 'the longest to wait for an answer, such as 500ms or 10s')
+        .argParser(readDuration)
+        .default(5_000, '5s'),
+    )
     .option('--json', 'one JSON document in place of text', false)
     .addHelpText('after', ENVIRONMENT);
 
@@ -186,9 +193,9 @@ function readLimit(text: string): number {
 }
 
 function readDuration(text: string): number {
-  const ms = parseDuration(text);
+  const ms = parseDuration(/^\d+$/.test(text) ? Number(text) : text);
   if (ms === undefined || ms < 10 || ms > 600_000) {
-    throw new InvalidArgumentError('Expected a whole number with ms, s or m, from 10ms to 10m.');
+    throw new InvalidArgumentError('Expected a whole number of ms, or one with ms, s or m, from 10ms to 10m.');
   }
   return ms;
 }

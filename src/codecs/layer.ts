@@ -13,7 +13,7 @@ export type Layered<C extends Codec> = C extends { readonly form: 'json' } ? Jso
  * @throws InvalidOptionError where `inner` is no codec
  */
 export function layer<C extends Codec>(inner: C, wrap: (inner: Codec) => Codec): Layered<C> {
-  codecOption('the inner codec', inner);
+  codecOption('inner', inner);
   const { form } = inner as Partial<JsonCodec>;
   const around = (other: Codec) => layer(layersAround(inner, other), wrap);
   return { ...(form && { form }), ...wrap(inner), [AROUND]: around } as unknown as Layered<C>;

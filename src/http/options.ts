@@ -1,8 +1,9 @@
 /** What a route that takes an Idempotency-Key may be told, whatever its framework. */
 import { type Codec, layersAround } from '../codec.js';
-import { type Dedup, INSIDE } from '../dedup.js';
+import type { Dedup } from '../dedup.js';
 import { InvalidOptionError } from '../errors.js';
 import { given } from '../given.js';
+import { checkDedup, INSIDE } from '../inside.js';
 import type { OnceOptions } from '../options.js';
 import { flag, oneOf, wholeNumber } from '../rules.js';
 import { isNeverStored, responseCodec } from './response.js';
@@ -105,6 +106,7 @@ export function readHttpOptions<Request>(
   dedup: Dedup<Codec>,
   options: IdempotencyOptions<Request>,
 ): { settings: HttpSettings<Request>; view: Dedup<Codec> } {
+  checkDedup(dedup);
   if (typeof options !== 'object' || options === null) {
     throw new InvalidOptionError(`Expected the options to be an object, got ${given(options)}`);
   }

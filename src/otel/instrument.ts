@@ -3,9 +3,10 @@ import { type Meter, metrics, type Span, type Tracer, trace } from '@opentelemet
 import manifest from '../../package.json' with { type: 'json' };
 import { monotonicMs } from '../clock.js';
 import type { Codec } from '../codec.js';
-import { type Dedup, INSIDE } from '../dedup.js';
+import type { Dedup } from '../dedup.js';
 import { InvalidOptionError } from '../errors.js';
 import { given } from '../given.js';
+import { checkDedup, INSIDE } from '../inside.js';
 import type { CallFacts, ObservedCall, Observer } from '../observer.js';
 import { oneOf, type Rule } from '../rules.js';
 import { readMethodOptions } from '../settings.js';
@@ -35,7 +36,7 @@ const RULES = {
  * Has every call of a Dedup make a span and be counted by metrics: those of all its views, of those made before as well. The
  * span is active while the handler runs. Neither holds a key, a payload, a result or an error's message.
  *
- * A tracer or meter that throws never affects a call. A Dedup is instrumented once: a second time takes the place of the
+ * A tracer or instrument that throws never affects a call; a meter that cannot make its instruments throws here. A Dedup is instrumented once: a second time takes the place of the
  * first.
  *
  * @param dedup a Dedup; a view stands for the one that it came from
@@ -49,6 +50,7 @@ const RULES = {
  * ```
  */
 export function instrument<C extends Codec>(dedup: Dedup<C>, options: InstrumentOptions = {}): Dedup<C> {
+  checkDedup(dedup);
   const {
     tracer = trace.getTracer(name, version),
     meter = metrics.getMeter(name, version),

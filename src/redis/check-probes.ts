@@ -21,10 +21,13 @@ const FIXES: Record<string, string> = {
   READONLY: 'Connect to the primary',
   MISCONF: 'It refuses writes since it cannot persist them: see the server log',
   NOREPLICAS: 'It refuses writes for want of replicas (min-replicas-to-write): see to them',
-  NOPERM: 'See docs/operations.md for what the Redis user needs',
+  NOPERM: 'Grant it to the Redis user: the page on operations in the documentation has all that one needs',
   BUSY: 'A script of others holds the server: find out whose it is',
   CLUSTERDOWN: 'The Cluster lacks a node or slots: see CLUSTER INFO',
 };
+
+/** For refusals that are not among these. */
+const ELSE = 'The page on errors in the documentation says what it means';
 
 /**
  * Which of a list of commands, each a list of words, the user may not give. An array of their indexes, from 0; false where
@@ -61,7 +64,7 @@ export async function permissions(
     refused = await connection.within(node.call('EVAL', [REFUSED_BY_ACL, '0', words]), scripts.deadline());
   } catch (error) {
     if (!(error instanceof ExchangeError)) throw error;
-    const fix = FIXES[error.code ?? ''] ?? 'See docs/errors.md';
+    const fix = FIXES[error.code ?? ''] ?? ELSE;
     return { name, level: 'danger', detail: `EVAL: ${error.message}`, fix };
   }
   if (!Array.isArray(refused)) {
@@ -80,7 +83,7 @@ export async function permissions(
   }
   if (forHints.length > 0) {
     const detail = `not for the channel \`${looking.channel}\`: ${forHints.join(', ')}`;
-    const fix = 'Waiters poll, which is slower: see docs/operations.md for what the Redis user needs';
+    const fix = 'Waiters poll, which is slower: grant it to the Redis user';
     return { name, level: 'warning', detail, fix };
   }
   const but = forSets.length > 0 ? `, but for sets of seen ids: ${forSets.join(', ')}` : '';
@@ -143,7 +146,7 @@ export async function scriptsRun(scripts: Scripts, key: string | undefined): Pro
     return { name: 'scripts', level: 'ok', detail: 'claim, renew, commit, inspect and forget run' };
   } catch (error) {
     if (!(error instanceof ExchangeError)) throw error;
-    const fix = FIXES[error.code ?? ''] ?? 'See docs/errors.md for what it means';
+    const fix = FIXES[error.code ?? ''] ?? ELSE;
     return { name: 'scripts', level: 'danger', detail: error.message, fix };
   }
 }

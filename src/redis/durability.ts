@@ -10,7 +10,7 @@ import { monotonicMs } from '../clock.js';
 import { InvalidOptionError, NotDurableError } from '../errors.js';
 import type { DurabilitySettings } from '../settings.js';
 import { Connection } from './connection.js';
-import { ExchangeError } from './exchange.js';
+import { ExchangeError, reasonOf } from './exchange.js';
 import type { ServerConnection } from './ioredis.js';
 import { ownConnection } from './own-connection.js';
 import { SCRIPTS } from './scripts.generated.js';
@@ -55,15 +55,18 @@ export class Durability {
    * Can the server confirm what is asked for? Asked before anything is claimed.
    *
    * @throws InvalidOptionError where it cannot: WAITAOF is of Redis 7.2, and wants an append-only file
-   * @throws ExchangeError, `unsent`, where it is not reached, or is a replica
+   * @throws ExchangeError, `unsent`, where it is not reached, is a replica, or the user may not ask
    */
   async check(key: string): Promise<void> {
     const own = this.#open();
-    if (own === this.#able || !this.settings.aof) return;
+    if (own === this.#able) return;
+    const { aof } = this.settings;
     const deadline = monotonicMs() + this.redisTimeoutMs;
     const connection = Connection.of(own);
     try {
-      await connection.command('waitaof', ['1', '0', '1'], deadline);
+      // Neither waits: nothing was written on this connection yet.
+      if (aof) await connection.command('waitaof', ['1', '0', '1'], deadline);
+      else await connection.command('wait', ['0', '1'], deadline);
       this.#able = own;
     } catch (error) {
       if ((error as ExchangeError).code === 'ERR') {
@@ -73,6 +76,7 @@ export class Durability {
           this.#giveUp(connection);
           throw new ExchangeError('unsent', 'READONLY', 'Redis is a read-only replica', { cause: error as Error });
         }
+        if (!aof) throw (error as ExchangeError).as('unsent');
         throw new InvalidOptionError(
           'Expected a server that can confirm `durability.aof`: Redis 7.2 or later (WAITAOF), with `appendonly yes`',
           { key, cause: error },
@@ -92,7 +96,7 @@ export class Durability {
     const digest = createHash('sha1').update(result).digest('hex');
     const connection = Connection.of(this.#open());
     await connection.ready(monotonicMs() + this.redisTimeoutMs).catch((error) => {
-      throw notDurable(key, 'Redis was not reached', error);
+      throw notDurable(key, whyOf(error), error);
     });
     // Of a slot whose server is not known all go through the client, which then finds it.
     const server = connection.serverOf(redisKey) ?? connection;
@@ -118,7 +122,7 @@ export class Durability {
         await this.#round(connection, asks);
       } catch (error) {
         const failed = this.#giveUp(connection) ? [...asks, ...queue.splice(0)] : asks;
-        for (const { key, settle } of failed) settle(notDurable(key, 'Redis did not answer', error));
+        for (const { key, settle } of failed) settle(notDurable(key, whyOf(error), error));
       }
     }
     this.#queues.delete(server);
@@ -194,6 +198,10 @@ export class Durability {
     }
     return this.#own;
   }
+}
+
+function whyOf(error: unknown): string {
+  return error instanceof ExchangeError ? reasonOf(error) : 'Redis did not answer';
 }
 
 function notDurable(key: string, why: string, cause?: unknown): NotDurableError {

@@ -43,6 +43,28 @@ export class ExchangeError extends Error {
   }
 }
 
+/** What each refusal says, in the middle of a sentence. */
+const REFUSALS: Record<string, string> = {
+  OOM: 'Redis is out of memory (`maxmemory`)',
+  READONLY: 'Redis is a read-only replica',
+  NOPERM: 'the Redis user lacks a permission (`ACL LOG` on the server names it)',
+  NOAUTH: 'the connection is not authenticated',
+  MISCONF: 'Redis refuses writes since it cannot persist them',
+  NOREPLICAS: 'Redis refuses writes for want of replicas',
+  LOADING: 'Redis is loading its data',
+  BUSY: 'Redis is busy with a script',
+  MASTERDOWN: 'the replica has lost its primary',
+  CLUSTERDOWN: 'the cluster is down',
+  TRYAGAIN: 'a slot is being moved',
+};
+
+/** Why there was no answer, or which refusal it was, in the middle of a sentence. */
+export function reasonOf(failure: ExchangeError | undefined): string {
+  if (!failure) return 'Redis did not answer';
+  const { code, message } = failure;
+  return code ? (REFUSALS[code] ?? `Redis answered ${code}`) : message.replace(/\.$/, '');
+}
+
 /** The promise's value, or an `unknown` failure when the deadline comes first. */
 export function withDeadline<T>(promise: Promise<T>, deadline: number): Promise<T> {
   return new Promise((resolve, reject) => {

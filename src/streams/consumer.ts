@@ -2,9 +2,10 @@
 import { storeUnavailable } from '../call/verdicts.js';
 import { monotonicMs } from '../clock.js';
 import type { Codec } from '../codec.js';
-import { type Dedup, INSIDE } from '../dedup.js';
+import type { Dedup } from '../dedup.js';
 import type { Duration } from '../duration.js';
-import { ClosedError } from '../errors.js';
+import { ClosedError, isDedupError } from '../errors.js';
+import { INSIDE } from '../inside.js';
 import { Listeners } from '../listeners.js';
 import { ExchangeError } from '../redis/exchange.js';
 import { duration } from '../rules.js';
@@ -42,8 +43,9 @@ const LONGEST_REASON = 1_000;
  *   group: 'ledger',
  *   consumer: 'ledger-1',
  *   deadLetter: 'payments-dead',
- *   handler: ({ fields }, { tx }) => {
- *     tx.hincrby('balances', String(fields.account), Number(fields.cents));
+ *   handler: ({ fields: { account, cents } }, { tx }) => {
+ *     if (!account || !cents) throw new Error('The entry is no payment');
+ *     tx.hincrby('balances', account, cents);
  *   },
  * });
  * await consumer.start();
@@ -312,7 +314,9 @@ export class StreamConsumer {
   }
 }
 
-function reasonOf(error: unknown): string {
+function reasonOf(thrown: unknown): string {
+  // What the key failed with, where that was stored.
+  const error = isDedupError(thrown, 'STORED_FAILURE') ? Object.assign(new Error(), thrown.failure) : thrown;
   const reason = error instanceof Error ? `${error.name}: ${error.message}` : `${typeof error} was thrown`;
   return reason.slice(0, LONGEST_REASON).toWellFormed();
 }

@@ -3,6 +3,7 @@ import { Delivery } from '../call/delivery.js';
 import type { Codec } from '../codec.js';
 import type { Dedup } from '../dedup.js';
 import { isDedupError } from '../errors.js';
+import { unlessAborted } from '../signals.js';
 import type { StreamMessage } from './message.js';
 import type { ConsumerSettings } from './options.js';
 
@@ -39,7 +40,7 @@ export async function handle(
     const run = delivery.watch(async (context) => {
       // Not to be tried again. That it has the claim says that no earlier attempt can complete the key any more.
       if (isOver) throw new TooManyDeliveries(`Not completed in ${settings.maxDeliveries} deliveries`);
-      const result = await handler(message, context);
+      const result = await unlessAborted(signal, handler(message, context));
       context.tx.xack(stream, group, message.id);
       return result;
     });

@@ -1,9 +1,10 @@
 /** What a consumer is made with, and what it reads of it. */
 import type { Codec } from '../codec.js';
-import { type Dedup, INSIDE } from '../dedup.js';
+import type { Dedup } from '../dedup.js';
 import type { Duration } from '../duration.js';
 import { InvalidOptionError } from '../errors.js';
 import { given } from '../given.js';
+import { checkDedup, INSIDE } from '../inside.js';
 import { areInOneSlot, escapePart, isRecordKey } from '../key.js';
 import type { OnceContext } from '../outcome.js';
 import { duration, hashTag, type Rule, wholeNumber } from '../rules.js';
@@ -84,6 +85,7 @@ const RULES = {
 
 /** @throws InvalidOptionError naming the option that is wrong, or missing */
 export function readConsumerOptions(dedup: Dedup<Codec>, options: StreamConsumerOptions): ConsumerSettings {
+  checkDedup(dedup);
   const read = readMethodOptions(options, RULES);
   for (const name of ['stream', 'group', 'consumer', 'handler'] as const) {
     if (read[name] === undefined) throw new InvalidOptionError(`Expected \`${name}\` to be given`);
@@ -115,6 +117,7 @@ export function readConsumerOptions(dedup: Dedup<Codec>, options: StreamConsumer
  * @throws InvalidOptionError for what is no key, or one in the namespace of the records
  */
 export function checkTarget(dedup: Dedup<Codec>, name: string, key: string): void {
+  checkDedup(dedup);
   text(name, key);
   const { namespace } = dedup[INSIDE].parts.settings;
   if (isRecordKey(key, escapePart(namespace))) {

@@ -66,7 +66,8 @@ export async function produceOnce(
 ): Promise<ProducedEntry | ProducedElements> {
   if (typeof target !== 'object' || target === null) throw noTarget(target);
   if ('stream' in target) {
-    const { stream, fields, maxLength } = target;
+    const { stream, fields, maxLength, ...others } = target;
+    checkNoOthers(others, 'stream, fields, maxLength');
     if (typeof fields !== 'object' || fields === null) {
       throw new InvalidOptionError(`Expected \`fields\` to be an object, got ${given(fields)}`);
     }
@@ -77,12 +78,18 @@ export async function produceOnce(
     return { status, id: replies[0] };
   }
   if ('list' in target) {
-    const { list, values } = target;
+    const { list, values, ...others } = target;
+    checkNoOthers(others, 'list, values');
     const view = viewFor(dedup, 'list', list, options);
     const { status, replies } = await view.apply<[number]>(key, (tx) => tx.rpush(list, values), options);
     return { status, length: replies[0] };
   }
   throw noTarget(target);
+}
+
+function checkNoOthers(others: object, names: string): void {
+  const [other] = Object.keys(others);
+  if (other !== undefined) throw new InvalidOptionError(`\`${other}\` is not part of a target. There is: ${names}`);
 }
 
 function noTarget(target: unknown): InvalidOptionError {

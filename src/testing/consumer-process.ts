@@ -4,8 +4,9 @@
  */
 import type { AttemptTerms } from '../call/attempt.js';
 import type { Codec } from '../codec.js';
-import { type Dedup, INSIDE } from '../dedup.js';
+import type { Dedup } from '../dedup.js';
 import { isDedupError } from '../errors.js';
+import { checkDedup, INSIDE } from '../inside.js';
 import type { ScriptAnswer } from '../redis/connection.js';
 import type { RedisConnection } from '../redis/ioredis.js';
 
@@ -55,6 +56,7 @@ export class ConsumerProcess<C extends Codec> {
 
   /** @param model whose settings, namespace and scopes it has */
   constructor(model: Dedup<C>, fate: Fate = (send) => send()) {
+    checkDedup(model);
     const { connection } = model[INSIDE].parts;
     this.#redis = anotherConnection(connection.redis);
     this.#redis.on('error', () => {});

@@ -2,7 +2,10 @@
 import { AssertionError } from 'node:assert';
 import type { AttemptTerms } from '../call/attempt.js';
 import type { Codec, JsonCodec, Stored } from '../codec.js';
-import { type Dedup, INSIDE } from '../dedup.js';
+import type { Dedup } from '../dedup.js';
+import { InvalidOptionError } from '../errors.js';
+import { given } from '../given.js';
+import { INSIDE } from '../inside.js';
 import type { Handler } from '../outcome.js';
 import type { ScriptAnswer } from '../redis/connection.js';
 import { ExchangeError } from '../redis/exchange.js';
@@ -36,7 +39,7 @@ export interface Scenario {
   ): Promise<ScenarioReport<Stored<T, C>>>;
 }
 
-type Message = [deliver: Deliver<unknown, Codec>] | [key: string, handler: Handler<unknown>];
+type Message = [deliver: Deliver<unknown, Codec>, handler?: undefined] | [key: string, handler: Handler<unknown>];
 
 /** A copy's commit is held for the other no longer than this: code of the caller's may let only one of them go on. */
 const HELD_MS = 1_000;
@@ -152,7 +155,10 @@ async function scenario(
   ) => Promise<DeliveryReport<never>[]>,
 ): Promise<ScenarioReport<never>> {
   const deliverTo: Deliver<unknown, Codec> =
-    typeof first === 'string' ? (to) => to.once(first, handler as Handler<unknown>) : first;
+    handler === undefined ? (first as Deliver<unknown, Codec>) : (to) => to.once(first as string, handler);
+  if (typeof deliverTo !== 'function') {
+    throw new InvalidOptionError(`Expected a function that delivers, or a key and a handler, got ${given(first)}`);
+  }
   let key: string | undefined;
   const deliveries = await play(async (to, early) => {
     const report = await to.deliver(deliverTo, early);

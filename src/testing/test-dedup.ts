@@ -72,7 +72,10 @@ async function connected(url: string, keyPrefix: string): Promise<Redis> {
     return redis;
   } catch (error) {
     redis.disconnect();
-    throw new Error('The Redis for tests was not reached (TEST_REDIS_URL, where it is set)', { cause: cause ?? error });
+    const { host, port } = redis.options;
+    throw new Error(`The Redis for tests was not reached at ${host}:${port} (TEST_REDIS_URL, where it is set)`, {
+      cause: cause ?? error,
+    });
   }
 }
 

@@ -120,7 +120,7 @@ test('a user who may not SCAN is told so', async () => {
   const url = await ownRedis();
   await connect({}, url).call('ACL', 'SETUSER', 'app', 'on', '>x', '~*', '&*', '+@all', '-scan', '-dbsize');
   const told = await failure([], { REDIS_URL: url.replace('//', '//app:x@') });
-  expect(told).toBe('The Redis user lacks a permission: SCAN was not answered.');
+  expect(told).toBe('The Redis user lacks a permission (`ACL LOG` on the server names it): SCAN was not answered.');
 });
 
 test('without ioredis, what is missing is said', async () => {

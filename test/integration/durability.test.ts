@@ -67,6 +67,29 @@ async function callsOf(redis: Redis, command: string): Promise<number> {
   return Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(await redis.info('commandstats'))?.[1] ?? 0);
 }
 
+test('of a user who may not wait is refused before anything is claimed', async () => {
+  const { url } = await ownServer();
+  const admin = connect({}, url);
+  await admin.call('ACL', 'SETUSER', 'app', 'on', 'nopass', '~*', '&*', '+@all', '-wait');
+  const login = connect({ username: 'app', password: 'x' }, url);
+  const dedup = makeDedup({ durability: { replicas: 1, timeout: '1s' } }, login);
+  const ran = dedup.once('k', () => expect.fail('must not run'));
+  const message = expect.stringMatching(/^The Redis user lacks a permission \(`ACL LOG`.*: the handler did not run/);
+  await expect(ran).rejects.toMatchObject({ code: 'STORE_UNAVAILABLE', message });
+  expect(await dedup.inspect('k')).toBeNull();
+});
+
+test('of a user who loses the permission is NOT_DURABLE, and says why', async () => {
+  const { server, primary } = await replicated(1);
+  await primary.call('ACL', 'SETUSER', 'app', 'on', 'nopass', '~*', '&*', '+@all');
+  const login = connect({ username: 'app', password: 'x' }, server.url);
+  const dedup = makeDedup({ durability: { replicas: 1, timeout: '10s' } }, login);
+  await dedup.once('k', () => 1);
+  await primary.call('ACL', 'SETUSER', 'app', '-wait');
+  const message = expect.stringContaining('the Redis user lacks a permission');
+  await expect(dedup.once('k', () => 1)).rejects.toMatchObject({ code: 'NOT_DURABLE', message });
+});
+
 describe('with replicas', () => {
   test('the record and its effects are on the replica when the call returns, and its expiry has not moved', async () => {
     const { server, primary, replicas } = await replicated(1);

@@ -1,6 +1,6 @@
 /** Consumers of Redis Streams: effects, record and acknowledgement in one step, and what becomes of entries that fail. */
 import { describe, expect, test, vi } from 'vitest';
-import type { OnceContext } from '../../src/index.js';
+import type { DedupError, OnceContext } from '../../src/index.js';
 import { produceOnce, StreamConsumer, type StreamMessage } from '../../src/streams/index.js';
 import {
   connect,
@@ -237,6 +237,19 @@ describe('an entry that fails', () => {
     expect(new Set(told.deadLettered.map(({ reason }) => reason))).toEqual(
       new Set(['RangeError: no key', 'string was thrown']),
     );
+  });
+
+  test('by a stored failure is buried with what that failed with', async () => {
+    const stage = makeStream();
+    const dedup = makeDedup({ onError: 'store' });
+    const fails = () => Promise.reject(new RangeError('card declined'));
+    const { consumer, told } = makeConsumer(stage, fails, { key: () => 'k', deadLetter: stage.dead }, dedup);
+    await stage.add({ n: 1 });
+    await stage.add({ n: 2 });
+    await consumer.start();
+    await until(() => told.deadLettered.length === 2);
+    expect(told.failed.some(({ error }) => (error as DedupError).code === 'STORED_FAILURE')).toBe(true);
+    expect(told.deadLettered.map(({ reason }) => reason)).toEqual(Array(2).fill('RangeError: card declined'));
   });
 
   test('and cannot be buried is told of, and is not lost', async () => {
@@ -480,6 +493,34 @@ describe('a consumer', () => {
     expect(other.told.processed).toMatchObject([{ id, deliveries: 1, status: 'executed' }]);
   });
 
+  test('that stops waits for no handler that heeds no signal, and nothing comes of what that returns later', async () => {
+    const stage = makeStream();
+    const namespace = freshNamespace();
+    const [begun, held, late] = [gate(), gate(), gate()];
+    const handler = async ({ id }: StreamMessage, { tx }: OnceContext) => {
+      tx.hincrby(stage.data, id, 100);
+      begun.open();
+      await held.opened;
+      late.open();
+    };
+    // Neither the take-over nor a redisTimeout may be what the test waits for.
+    const [claimIdle, redisTimeout] = [60_000, '10m'] as const;
+    const { consumer, told } = makeConsumer(stage, handler, { claimIdle }, makeDedup({ namespace, redisTimeout }));
+    const id = await stage.add({ n: 1 });
+    await consumer.start();
+    await begun.opened;
+    await consumer.stop({ drain: 10 });
+    expect(told.postponed).toMatchObject([{ id, inMs: 0, error: { code: 'CLOSED' } }]);
+    const other = makeConsumer(stage, counting(stage), { consumer: 'two', claimIdle }, makeDedup({ namespace }));
+    await other.consumer.start();
+    await other.processed(1);
+    held.open();
+    await late.opened;
+    expect(other.told.processed).toMatchObject([{ id, deliveries: 1, status: 'executed' }]);
+    expect(await stage.redis.hget(stage.data, id)).toBe('1');
+    expect(told.processed).toEqual([]);
+  });
+
   test('stops with its Dedup, whose handlers finish', async () => {
     const stage = makeStream();
     const { handler, started, release } = heldHandler(undefined);
@@ -652,10 +693,21 @@ describe('produceOnce', () => {
 
   test('refuses what is no target', async () => {
     const dedup = makeDedup({ namespace: 'orders' });
-    for (const target of [{}, null, undefined, 'x', { stream: 1, fields: { n: 1 } }, { stream: 's', fields: null }]) {
+    for (const target of [
+      {},
+      null,
+      undefined,
+      'x',
+      { stream: 1, fields: { n: 1 } },
+      { stream: 's', fields: null },
+      { stream: 's', fields: { n: 1 }, maxLen: 5 },
+      { list: 'l', values: ['x'], fields: {} },
+    ]) {
       await expectCode(produceOnce(dedup, 'k', target as never), 'INVALID_OPTION');
     }
     await expectCode(produceOnce(dedup, 'k', { stream: 'orders:s', fields: { n: 1 } }), 'INVALID_OPTION');
     await expectCode(produceOnce(dedup, 'k', { stream: 's', fields: {} }), 'INVALID_OPTION');
+    await expectCode(produceOnce({} as never, 'k', { stream: 's', fields: { n: 1 } }), 'INVALID_OPTION');
+    expect(() => new StreamConsumer({} as never, {} as never)).toThrow('Expected a Dedup, got');
   });
 });

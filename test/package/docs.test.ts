@@ -28,6 +28,7 @@ declare global {
   const messages: { id: string }[];
   const order: { id: string; cents: number; sku: string; count: number };
   const payment: { id: string; cents: number };
+  const payments: { id: string; cents: number }[];
   const edit: { id: string; document: string; ifMatch: string; body: string };
   const request: { headers: Record<string, string>; body: { amount: number } };
   const controller: AbortController;

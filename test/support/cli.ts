@@ -3,8 +3,8 @@ import { PassThrough, Writable } from 'node:stream';
 import { Redis } from 'ioredis';
 import type { Ioredis } from '../../src/cli/connect.js';
 import { run } from '../../src/cli/program.js';
-import { INSIDE } from '../../src/dedup.js';
 import { Dedup } from '../../src/index.js';
+import { INSIDE } from '../../src/inside.js';
 import { newToken } from '../../src/token.js';
 
 export interface Ran {

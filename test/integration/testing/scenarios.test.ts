@@ -51,6 +51,22 @@ function shapeOf({ deliveries }: ScenarioReport<unknown>) {
 }
 
 describe.each(SCENARIOS)('%s', (name, scenario, shape) => {
+  test('refuses what is no Dedup, no key and no function', async () => {
+    const { dedup } = stage();
+    const play = scenario as (...args: unknown[]) => Promise<unknown>;
+    await expectCode(
+      play({}, 'k', () => 1),
+      'INVALID_OPTION',
+    );
+    await expectCode(play(), 'INVALID_OPTION');
+    await expectCode(play(dedup), 'INVALID_OPTION');
+    await expectCode(play(dedup, 'k'), 'INVALID_OPTION');
+    await expectCode(
+      play(dedup, undefined, () => 1),
+      'INVALID_KEY',
+    );
+  });
+
   test('leaves the data of a handler that writes to `tx` as after one delivery, and tells how often it ran', async () => {
     const { redis, dedup, total } = stage();
     const report = await scenario(dedup, 'k', ({ tx, attempt }) => {

@@ -17,7 +17,13 @@ test.each<[options: object, message: RegExp]>([
   [{ onInProgress: 'wait' }, /`onInProgress` is not an option of `onceProcessor`/],
   [{ waitTimeout: '1s' }, /`waitTimeout` is not/],
   [{ signal: new AbortController().signal }, /`signal` is not/],
-  [{ namespace: 'x' }, /`namespace` is an option of the whole Dedup/],
+  [
+    { namespace: 'x' },
+    /`namespace` is not an option of `onceProcessor`\. It takes: key, fingerprint, slot, retention,/,
+  ],
+  [{ keys: () => 'k' }, /`keys` is not an option/],
+  [null as never, /the options to be an object, got `null`/],
+  [5 as never, /the options to be an object, got `5`/],
   [{ lease: '1ms' }, /`lease`/],
 ])('options that are wrong are told when it is made: %o', (options, message) => {
   expect(() => onceProcessor(makeDedup(), handler, options)).toThrow(
@@ -32,6 +38,12 @@ test('a fingerprint beside a record that is a mark is told when it is made', () 
   const message = expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining('no room') });
   expect(() => onceProcessor(dedup, handler, { record, fingerprint } as object)).toThrow(message);
   expect(() => onceProcessor(dedup.with({ record }), handler, { fingerprint })).toThrow(message);
+});
+
+test('a Dedup that is none is told when it is made', () => {
+  for (const none of [{}, null, undefined, 'dedup']) {
+    expect(() => onceProcessor(none as never, handler)).toThrow(/^Expected a Dedup, got /);
+  }
 });
 
 test('a handler that is none is told when it is made', () => {

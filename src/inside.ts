@@ -1,0 +1,16 @@
+/** What the package's own entry points see of a Dedup. */
+import { InvalidOptionError } from './errors.js';
+import { given } from './given.js';
+
+/**
+ * They may be bundled apart from it, hence a registered symbol.
+ *
+ * @internal
+ */
+export const INSIDE: unique symbol = Symbol.for('redis-once.inside');
+
+/** @throws InvalidOptionError where the value is no Dedup, nor a view of one */
+export function checkDedup(value: unknown): void {
+  if (typeof value === 'object' && value !== null && INSIDE in value) return;
+  throw new InvalidOptionError(`Expected a Dedup, got ${given(value)}`);
+}
