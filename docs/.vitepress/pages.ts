@@ -69,7 +69,7 @@ export function descriptionOf(file: string): string {
   const plain = (paragraphs[0] ?? titleOf(file))
     .replace(/!?\[([^\]]*)\]\([^)]*\)/g, '$1')
     .replace(/\\(.)/g, '$1')
-    .replace(/[`*]/g, '')
+    .replace(/[`*"]/g, '')
     .replace(/\s+/g, ' ')
     .trim();
   return plain.length <= LONGEST_DESCRIPTION
