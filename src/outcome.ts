@@ -20,6 +20,8 @@ export interface OnceContext {
   /**
    * A key for a call to another service, the same in every attempt at this key and another for every step. 43 characters
    * of base64url.
+   *
+   * @throws InvalidOptionError where the step is no non-empty string
    */
   idempotencyKey(step: string): string;
 }

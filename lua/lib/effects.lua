@@ -45,17 +45,6 @@ local function parse_effects(effects)
   return list
 end
 
--- A reply, or nil where the key is of another type.
-local function unless_wrong_type(reply)
-  if type(reply) == "table" and reply.err then
-    if string.find(reply.err, "WRONGTYPE", 1, true) then
-      return nil
-    end
-    error(reply)
-  end
-  return reply
-end
-
 local function holds(condition)
   local name, data_key, first = condition.name, condition.key, condition.first
   if name == "equals" then

@@ -77,11 +77,25 @@ local function head_of(raw)
   return state, shape, rest_at
 end
 
--- The bytes under a key, and how they stand; nil where there is no record.
+-- A reply, or nil where the key is of another type.
+local function unless_wrong_type(reply)
+  if type(reply) == "table" and reply.err then
+    if string.find(reply.err, "WRONGTYPE", 1, true) then
+      return nil
+    end
+    error(reply)
+  end
+  return reply
+end
+
+-- The bytes under a key, and how they stand; nil where there is no key. What is no string is no record either.
 local function read(record_key)
-  local raw = redis.call("GET", record_key)
+  local raw = unless_wrong_type(redis.pcall("GET", record_key))
   if raw then
     return raw, head_of(raw)
+  end
+  if raw == nil then
+    return ""
   end
   return nil
 end

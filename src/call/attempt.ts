@@ -3,8 +3,9 @@ import { createHash } from 'node:crypto';
 import { monotonicMs } from '../clock.js';
 import type { Effects } from '../effects/effects.js';
 import { type EffectOrigin, effectsOf, type Recorder, type RecorderSubject } from '../effects/recorder.js';
-import { LeaseLostError } from '../errors.js';
+import { InvalidOptionError, LeaseLostError } from '../errors.js';
 import type { LeaseLostReason } from '../events.js';
+import { given } from '../given.js';
 import type { Handler, OnceContext } from '../outcome.js';
 import { type EffectList, NO_EFFECTS } from '../redis/scripts.js';
 import { Lease, type LeaseHolder, type LeaseTerms } from './lease.js';
@@ -118,6 +119,8 @@ export class Attempt implements LeaseHolder {
   }
 }
 
+let runOf: (context: Context) => HandlerRun;
+
 /** One run of an attempt's handler, and what it writes. */
 export class HandlerRun {
   #recorder: Recorder | undefined;
@@ -169,6 +172,12 @@ export class HandlerRun {
     this.#recorder?.close(why);
   }
 
+  /** Whatever was written is not made, and nothing more is taken. */
+  discard(): void {
+    this.close('settled');
+    this.#recorder = undefined;
+  }
+
   /** What the handler came to, or the reason of a cut. Nothing is awaited of a handler that returns at once. */
   call<T>(handler: Handler<T>): T | Promise<T> {
     let returned: T | PromiseLike<T>;
@@ -186,6 +195,10 @@ export class HandlerRun {
 
 class Context implements OnceContext {
   readonly #run: HandlerRun;
+
+  static {
+    runOf = (context) => context.#run;
+  }
 
   constructor(run: HandlerRun) {
     this.#run = run;
@@ -213,9 +226,18 @@ class Context implements OnceContext {
 
   /** Bound: handlers take their context apart. */
   get idempotencyKey(): (step: string) => string {
-    const { redisKey } = this.#run.attempt.terms;
-    return (step) => idempotencyKey(redisKey, step);
+    const { key, redisKey } = this.#run.attempt.terms;
+    return (step) => {
+      if (typeof step === 'string' && step !== '') return idempotencyKey(redisKey, step);
+      // Two steps whose names are misspelt would have one key, and a service would drop the second.
+      throw new InvalidOptionError(`Expected the step to be a non-empty string, got ${given(step)}`, { key });
+    };
   }
+}
+
+/** Drops the writes of the handler that has this context: its call may still complete, with a result alone. */
+export function discardWrites(context: OnceContext): void {
+  runOf(context as Context).discard();
 }
 
 export function isPromiseLike(value: unknown): value is PromiseLike<unknown> {
@@ -224,5 +246,5 @@ export function isPromiseLike(value: unknown): value is PromiseLike<unknown> {
 
 /** Of the Redis key, so that namespaces, scopes and slots never share one. */
 function idempotencyKey(redisKey: string, step: string): string {
-  return createHash('sha256').update(redisKey).update('\0').update(String(step)).digest('base64url');
+  return createHash('sha256').update(redisKey).update('\0').update(step).digest('base64url');
 }

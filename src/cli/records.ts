@@ -75,7 +75,7 @@ async function look({ parts }: Session, address: Address): Promise<Found | null>
     const info = await inspectRecord(parts, { key: names.key ?? redisKey, redisKey });
     return info && { address, info };
   } catch (error) {
-    if (!isUnreadable(error)) throw error;
+    if (!isDedupError(error, 'CODEC')) throw error;
     return { address, info: null };
   }
 }
@@ -84,13 +84,6 @@ async function look({ parts }: Session, address: Address): Promise<Found | null>
 export async function inspectEntry(session: Session, address: Address): Promise<Entry | null> {
   const found = await look(session, address);
   return found && entryOf(found, await serverNowMs(session));
-}
-
-/** Neither bytes of another layout nor another type. */
-function isUnreadable(error: unknown): boolean {
-  if (isDedupError(error, 'CODEC')) return true;
-  if (!isDedupError(error, 'STORE_UNAVAILABLE')) return false;
-  return error.cause instanceof ExchangeError && error.cause.code === 'WRONGTYPE';
 }
 
 export interface Walk {

@@ -1,5 +1,6 @@
 /** One request and its answer, whatever the framework: whether the handler runs, and what the client is sent. */
 import { createHash } from 'node:crypto';
+import { discardWrites } from '../call/attempt.js';
 import type { Codec } from '../codec.js';
 import type { Dedup } from '../dedup.js';
 import { InvalidOptionError } from '../errors.js';
@@ -17,7 +18,7 @@ export interface RequestFacts {
   readonly method: string;
   /** Without the query. */
   readonly path: string;
-  /** Each line of a header, as it came. */
+  /** Each line of a header, by its name in lower case, as it came. */
   lines(header: string): readonly string[];
   /** Query and body, as JSON; or what is wrong with it. Asked for when the key is known to be one. */
   content(maxBodyBytes: number): Promise<unknown | typeof TOO_LARGE> | unknown;
@@ -68,14 +69,14 @@ export class Exchange<Request> {
   ): Promise<Sent> {
     const { header, required, methods, maxBodyBytes } = this.settings;
     if (!methods.includes(facts.method.toUpperCase())) return 'pass';
-    const read = readKeyHeader(facts.lines(header));
-    if (read === 'missing') return required ? problem('key-missing') : 'pass';
-    if (read === 'malformed') return problem('key-malformed');
-    if (read === 'too_long') return problem('key-too-long');
+    const read = readKeyHeader(facts.lines(header.toLowerCase()));
+    if (read === 'missing') return required ? problem('key-missing', header) : 'pass';
+    if (read === 'malformed') return problem('key-malformed', header);
+    if (read === 'too_long') return problem('key-too-long', header);
     const { fingerprint, slot } = this.settings;
     const compared = fingerprint ? fingerprint(request) : digestOf(await facts.content(maxBodyBytes), read.key);
-    if (compared === TOO_LARGE) return problem('body-too-large');
-    if (compared === INCOMPARABLE) return problem('body-incomparable');
+    if (compared === TOO_LARGE) return problem('body-too-large', header);
+    if (compared === INCOMPARABLE) return problem('body-incomparable', header);
     const options = { fingerprint: compared, slot: slot?.(request) };
     return this.#once(this.#viewOf(request, facts), read.key, options, handle);
   }
@@ -86,7 +87,7 @@ export class Exchange<Request> {
     options: { fingerprint: unknown; slot: string | undefined },
     handle: (context: OnceContext) => Promise<MadeResponse | null>,
   ): Promise<Sent> {
-    const { isStored, replayHeaders } = this.settings;
+    const { isStored, replayHeaders, header } = this.settings;
     let thrown: { error: unknown } | undefined;
     try {
       const { status, value } = await view.run(
@@ -96,6 +97,8 @@ export class Exchange<Request> {
             const made = await handle(context);
             // Below 200 is no response that could be told again: Response.error() has 0.
             if (!made || made.status < 200 || !isStored(made.status, made.threw ?? false)) throw new NotStored();
+            // Half of what it meant to write, perhaps.
+            if (made.threw) discardWrites(context);
             const { status, headers, body } = made;
             return { status, headers: storedHeaders(headers, replayHeaders), body } satisfies HttpResponse;
           } catch (error) {
@@ -105,10 +108,10 @@ export class Exchange<Request> {
         },
         options,
       );
-      return status === 'replayed' ? replay(value as HttpResponse) : 'own';
+      return status === 'replayed' ? replay(value as HttpResponse, header) : 'own';
     } catch (error) {
       if (error instanceof NotStored) return 'own';
-      const instead = thrown?.error === error ? undefined : problemOf(error);
+      const instead = thrown?.error === error ? undefined : problemOf(error, header);
       if (instead) return instead;
       throw error;
     }
@@ -133,8 +136,8 @@ function digestOf(content: unknown, key: string): string | typeof TOO_LARGE | ty
   }
 }
 
-function replay({ status, headers, body }: HttpResponse): HttpResponse {
-  if (!body) return problem('response-not-kept', { originalStatus: status });
+function replay({ status, headers, body }: HttpResponse, header: string): HttpResponse {
+  if (!body) return problem('response-not-kept', header, { originalStatus: status });
   return { status, headers: [...headers, ['idempotent-replayed', 'true']], body };
 }
 

@@ -1,5 +1,5 @@
 /** `redis-once/express`: a middleware for Express 5 and 4. */
-import type { Request, RequestHandler } from 'express';
+import type { ErrorRequestHandler, Request, RequestHandler } from 'express';
 import type { Codec } from '../codec.js';
 import type { Dedup } from '../dedup.js';
 import { InvalidOptionError } from '../errors.js';
@@ -20,6 +20,8 @@ declare global {
     }
   }
 }
+
+const responses = new WeakMap<object, HeldResponse>();
 
 /**
  * Makes a middleware: requests with an Idempotency-Key are handled once per owner, operation and key, and every copy gets
@@ -55,6 +57,7 @@ export function idempotency(dedup: Dedup<Codec>, options: IdempotencyOptions<Req
     let held: HeldResponse | undefined;
     const sent = exchange.answer(req, facts, (context) => {
       held = new HeldResponse(res, maxBodyBytes);
+      responses.set(req, held);
       req.idempotency = context;
       // Inside the key's own handler: what comes after is a part of it.
       next();
@@ -74,15 +77,42 @@ export function idempotency(dedup: Dedup<Codec>, options: IdempotencyOptions<Req
   };
 }
 
+/**
+ * Tells `idempotency` that a handler has thrown, which Express does not: what error handlers answer then is stored by `store`
+ * alone, and never with the writes that the handler had made on `tx` by then. It stands after the routes and before the
+ * error handlers, and passes the error on.
+ *
+ * @example
+ * ```ts
+ * import express from 'express';
+ * import { idempotency, idempotencyErrors } from 'redis-once/express';
+ *
+ * const app = express();
+ * app.use(express.json());
+ * app.use(idempotency(dedup, { scope: (req) => req.get('x-account') ?? '' }));
+ * // … the routes …
+ * app.use(idempotencyErrors);
+ * // … your error handlers …
+ * ```
+ */
+export const idempotencyErrors: ErrorRequestHandler = (error, req, _res, next) => {
+  const held = responses.get(req);
+  if (held) held.threw = true;
+  next(error);
+};
+
 /** @throws InvalidOptionError where there is a body and nobody has read it: any two would be alike */
 function contentOf({ headers, query, body, readableEnded }: Request, limit: number): unknown {
   const hasBody = Number(headers['content-length'] ?? 0) > 0 || headers['transfer-encoding'] !== undefined;
   // Express 4's parsers leave `{}` for what is not theirs, and for what is not there.
   const content = parsedContent({ headers, query, body: hasBody ? body : null }, limit);
   if (content !== TOO_LARGE && hasBody && (body === undefined || !readableEnded)) {
-    throw new InvalidOptionError(
-      'Expected a body parser before `idempotency`, since requests are told apart by their bodies: add one, or give `fingerprint`',
+    const error = new InvalidOptionError(
+      'Expected a body parser before `idempotency` that reads a body of this type, since requests are told apart by their bodies: ' +
+        'add one, or give `fingerprint`',
     );
+    // Or it is the client that has sent what nobody reads.
+    throw Object.assign(error, { status: 415, statusCode: 415 });
   }
   return content;
 }

@@ -58,10 +58,15 @@ interface Running {
  * });
  * ```
  */
-export const idempotency: FastifyPluginCallback<IdempotencyPluginOptions> = (app, { dedup, ...options }, done) => {
-  // What Fastify itself adds is no option of ours.
-  const { prefix: _, logLevel: __, logSerializers: ___, ...own } = options as Record<string, unknown>;
-  const exchange = new Exchange(dedup, own as unknown as IdempotencyOptions<FastifyRequest>);
+export const idempotency: FastifyPluginCallback<IdempotencyPluginOptions> = (app, options, done) => {
+  let exchange: Exchange<FastifyRequest>;
+  try {
+    exchange = exchangeOf(options);
+  } catch (error) {
+    // What a plugin throws nobody could catch.
+    done(error as Error);
+    return;
+  }
   const running = new WeakMap<FastifyRequest, Running>();
 
   app.decorateRequest('idempotency', null);
@@ -126,6 +131,19 @@ export const idempotency: FastifyPluginCallback<IdempotencyPluginOptions> = (app
   });
   done();
 };
+
+/** @throws InvalidOptionError */
+function exchangeOf(options: IdempotencyPluginOptions): Exchange<FastifyRequest> {
+  // What Fastify itself adds is no option of ours.
+  const {
+    dedup,
+    prefix: _,
+    logLevel: __,
+    logSerializers: ___,
+    ...own
+  } = options as IdempotencyPluginOptions & Record<string, unknown>;
+  return new Exchange(dedup, own as unknown as IdempotencyOptions<FastifyRequest>);
+}
 
 /** For the instance that registers it, not for one of its own: as `fastify-plugin` has it. */
 Object.assign(idempotency, {

@@ -1,6 +1,8 @@
 /** `redis-once/fetch`: for handlers of the Fetch API, as Next's route handlers are. */
 import type { Codec } from '../codec.js';
 import type { Dedup } from '../dedup.js';
+import { InvalidOptionError } from '../errors.js';
+import { given } from '../given.js';
 import type { OnceContext } from '../outcome.js';
 import { Exchange } from './exchange.js';
 import type { IdempotencyOptions } from './options.js';
@@ -32,6 +34,9 @@ export function idempotent<Rest extends unknown[] = []>(
   handler: (request: Request, context: OnceContext | undefined, ...rest: Rest) => Response | Promise<Response>,
 ): (request: Request, ...rest: Rest) => Promise<Response> {
   const exchange = new Exchange(dedup, options);
+  if (typeof handler !== 'function') {
+    throw new InvalidOptionError(`Expected the handler to be a function, got ${given(handler)}`);
+  }
   return async (request, ...rest) => {
     let own: Response | undefined;
     const sent = await exchange.answer(request, factsOf(request), async (context) => {

@@ -20,6 +20,8 @@ export class HeldResponse {
   /** As it was when the response was made: what an error handler does to it later is too late. */
   #head: Head | undefined;
   #isClosed = false;
+  /** Has the handler thrown, and does an error handler answer for it? */
+  threw = false;
   /** What comes before: those who wrapped later have had their turn when the handler wrote. */
   readonly #originals: Record<'write' | 'end', (...args: unknown[]) => unknown>;
   /** What follows passes, is gathered, or is dropped since another response was sent. */
@@ -71,12 +73,21 @@ export class HeldResponse {
     setResponse(this.res, response);
     this.#originals.end(response.body?.length ? response.body : undefined);
     this.#state = 'drops';
+    this.#ignoreHeaders();
   }
 
   /** As if the handler had written nothing: what is written from now on passes. */
   forget(): void {
     this.#pass();
     if (!this.res.headersSent) restore(this.res, this.#before);
+  }
+
+  /** The handler may answer yet, from where nobody would catch that the headers are sent. */
+  #ignoreHeaders(): void {
+    const { res } = this;
+    for (const name of ['setHeader', 'setHeaders', 'appendHeader', 'removeHeader'] as const) {
+      Object.defineProperty(res, name, { value: () => res, configurable: true, writable: true });
+    }
   }
 
   #pass(): void {
@@ -142,7 +153,13 @@ export class HeldResponse {
       res.setHeader('content-length', this.#body.length);
     }
     this.#head = headOf(res);
-    this.#made.resolve({ status: res.statusCode, headers: headerLines(res.getHeaders()), body: this.#body.kept });
+    const { threw } = this;
+    this.#made.resolve({
+      status: res.statusCode,
+      headers: headerLines(res.getHeaders()),
+      body: this.#body.kept,
+      threw,
+    });
   }
 }
 

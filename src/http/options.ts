@@ -36,7 +36,7 @@ export interface IdempotencyOptions<Request>
    * `'success'`: 2xx and 3xx.
    */
   store?: StorePolicy | undefined;
-  /** Headers that are stored, besides Content-Encoding. Default: Content-Type, Location, ETag, Link. */
+  /** Headers that are stored, besides Content-Type and Content-Encoding. Default: Location, ETag, Link. */
   replayHeaders?: readonly string[] | undefined;
   /** `'throw'` (default): a copy that comes while the first runs gets 409; `'wait'`: it waits for the response. */
   onInProgress?: 'throw' | 'wait' | undefined;
@@ -57,7 +57,7 @@ export interface HttpSettings<Request> {
   readonly operation: ((request: Request) => string) | undefined;
   readonly fingerprint: ((request: Request) => unknown) | undefined;
   readonly slot: ((request: Request) => string) | undefined;
-  /** Lower case. */
+  /** As it is spelt. */
   readonly header: string;
   readonly required: boolean;
   /** Upper case. */
@@ -123,7 +123,7 @@ export function readHttpOptions<Request>(
       throw new InvalidOptionError(`Expected \`${name}\` to be a function of the request, got ${given(value)}`);
     }
   }
-  const replayHeaders = names('replayHeaders', options.replayHeaders, ['content-type', 'location', 'etag', 'link']);
+  const replayHeaders = names('replayHeaders', options.replayHeaders, ['location', 'etag', 'link']);
   const never = replayHeaders.find(isNeverStored);
   if (never) throw new InvalidOptionError(`\`${never}\` in \`replayHeaders\` must not be told again to other requests`);
   const { maxResultBytes } = dedup[INSIDE].parts.settings;
@@ -134,9 +134,7 @@ export function readHttpOptions<Request>(
       operation,
       fingerprint,
       slot,
-      header: names('header', options.header === undefined ? undefined : [options.header], [
-        'idempotency-key',
-      ])[0] as string,
+      header: headerName(options.header),
       required: flag('required', options.required ?? false),
       methods: names('methods', options.methods, ['post', 'patch']).map((method) => method.toUpperCase()),
       isStored: storePolicy(store),
@@ -173,6 +171,11 @@ function storePolicy(store: unknown): HttpSettings<never>['isStored'] {
   throw new InvalidOptionError(
     `Expected \`store\` to be 'stripe', 'success' or a function of the status, got ${given(store)}`,
   );
+}
+
+function headerName(header: unknown = 'Idempotency-Key'): string {
+  names('header', [header], []);
+  return header as string;
 }
 
 /** Lower case. */

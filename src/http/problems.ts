@@ -126,17 +126,19 @@ const BY_CODE: Partial<Record<DedupErrorCode, ProblemName>> = {
   RESULT_TOO_LARGE: 'failed',
 };
 
-export function problem(name: ProblemName, more: Record<string, unknown> = {}): HttpResponse {
+/** @param header the name of the header that carries keys here */
+export function problem(name: ProblemName, header: string, more: Record<string, unknown> = {}): HttpResponse {
   const { status, title, detail, retryAfterS } = PROBLEMS[name];
-  const body = { type: `urn:redis-once:problem:${name}`, title, status, detail, ...more };
+  const named = (text: string) => text.replaceAll('Idempotency-Key', header);
+  const body = { type: `urn:redis-once:problem:${name}`, title: named(title), status, detail: named(detail), ...more };
   const headers: [string, string][] = [['content-type', 'application/problem+json']];
   if (retryAfterS !== undefined) headers.push(['retry-after', String(retryAfterS)]);
   return { status, headers, body: Buffer.from(JSON.stringify(body)) };
 }
 
 /** What a client is told of the library's own error; nothing of a mistake in the program, which is to be thrown. */
-export function problemOf(error: unknown): HttpResponse | undefined {
+export function problemOf(error: unknown, header: string): HttpResponse | undefined {
   if (!isDedupError(error)) return undefined;
   const name = BY_CODE[(error as DedupError).code];
-  return name && problem(name);
+  return name && problem(name, header);
 }

@@ -8,8 +8,8 @@ export interface HttpResponse {
   readonly body: Buffer | null;
 }
 
-/** What makes bytes a body of that type: without it a compressed body could not be read. */
-const ALWAYS_STORED = ['content-encoding'];
+/** What makes bytes a body: of which type, and how compressed. */
+const ALWAYS_STORED = ['content-type', 'content-encoding'];
 /** Of one client, of one connection, or of other bytes: never to be told again. */
 const NEVER_STORED = [
   'set-cookie',

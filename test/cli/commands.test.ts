@@ -284,6 +284,15 @@ describe('forget', () => {
     expect(await dedup.inspect('k')).toBeNull();
   });
 
+  test('by --force removes what is of another type', async () => {
+    const of = freshNamespace();
+    await connect().hset(`${of}:k`, 'a', 'hash');
+    expect((await json(['inspect', 'k'], {}, of)).document.record.state).toBe('unreadable');
+    expect((await cli(['forget', 'k', '--yes'], {}, of)).code).toBe(1);
+    expect((await cli(['forget', 'k', '--yes', '--force'], {}, of)).code).toBe(0);
+    expect(await connect().exists(`${of}:k`)).toBe(0);
+  });
+
   test('by --yes does not ask, and prints what it removed', async () => {
     const { dedup, of } = await failed('k');
     const { code, stdout } = await cli(['forget', 'k', '--yes'], {}, of);

@@ -478,6 +478,13 @@ export const CASES: readonly HttpCase[] = [
     sum: 0,
   },
   {
+    id: 'throw-402',
+    title: 'a handler that throws what is answered by a 402 runs again, without effects',
+    steps: runsAgain('/throw/402', 402),
+    runs: 2,
+    sum: 0,
+  },
+  {
     id: 'stripe-500',
     title: 'with stripe a 500 is stored',
     options: { store: 'stripe' },

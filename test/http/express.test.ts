@@ -253,6 +253,32 @@ describe.each([
     await expect.poll(() => seen).toEqual([false, 1, 'completed']);
   });
 
+  test.each<[string, (res: express.Response) => unknown]>([
+    ['json', (res) => res.status(201).json({ ok: 1 })],
+    ['send', (res) => res.type('html').send('<p>')],
+    ['redirect', (res) => res.redirect('/elsewhere')],
+    ['sendStatus', (res) => res.sendStatus(204)],
+    ['cookie', (res) => res.cookie('a', 'b').append('x', 'y').end()],
+    ['writeHead', (res) => res.writeHead(200, { a: 'b' }).end('x')],
+    ['removeHeader', (res) => res.removeHeader('a')],
+    ['setHeaders', (res) => res.setHeaders(new Headers({ a: 'b' }))],
+    ['flushHeaders', (res) => res.flushHeaders()],
+    ['writeContinue', (res) => res.write('x')],
+  ])('what a handler answers by %s when another answer was sent is dropped, and throws nothing', async (_, late) => {
+    const app = make();
+    app.use(idempotency(makeDedup(), { ...account, maxRunTime: 100, lease: 100 }));
+    let answer: () => unknown = () => {};
+    app.post('/', (_req, res) => {
+      answer = () => late(res);
+    });
+    app.post('/other', (_req, res) => void res.send('served'));
+    const url = await start(app);
+    const first = await send(url, { path: '/', headers: [['idempotency-key', 'k']] });
+    expect(first.status).toBe(503);
+    expect(answer).not.toThrow();
+    expect((await send(url, { path: '/other', headers: [] })).body.toString()).toBe('served');
+  });
+
   test('a body that nobody has read is an error of the program, told before anything runs', async () => {
     const app = make();
     app.use(idempotency(makeDedup(), account));
@@ -266,6 +292,18 @@ describe.each([
     const answer = await send(url, { path: '/', headers: [['idempotency-key', 'k']], body: 'text' });
     expect(answer.status).toBe(500);
     expect(errors[0]).toMatchObject({ code: 'INVALID_OPTION', message: expect.stringContaining('body parser') });
+  });
+
+  test('a body of a type that no parser reads is a 415, where nobody says otherwise', async () => {
+    const app = make();
+    app.use(express.json());
+    app.use(idempotency(makeDedup(), account));
+    app.post('/', (_req, res) => void res.send('ran'));
+    const headers = [
+      ['idempotency-key', 'k'],
+      ['content-type', 'text/x-odd'],
+    ] as [string, string][];
+    expect((await send(await start(app), { path: '/', headers, body: 'text' })).status).toBe(415);
   });
 
   test('so is an owner without a name', async () => {

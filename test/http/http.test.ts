@@ -32,7 +32,7 @@ function expectProblem({ status, headers, body }: Received, name: ProblemName): 
   expect(told.detail).toEqual(expect.any(String));
 }
 
-describe.each(APPS)('%s', (_name, start) => {
+describe.each(APPS)('%s', (name, start) => {
   test.each(CASES)('[$id] $title', async ({ id, options, steps, runs, sum }) => {
     const { url, world, ...stands } = await stage(start, options);
     let first: Received | undefined;
@@ -55,6 +55,33 @@ describe.each(APPS)('%s', (_name, start) => {
     }
     expect(world.runs).toBe(runs);
     expect(await stands.sum()).toBe(sum);
+  });
+
+  test('[stripe-throw] with stripe the answer to a throw is stored, and none of the writes made', async () => {
+    const { url, world, sum } = await stage(start, { store: 'stripe' });
+    const [one, two] = [await ask(url, 'k', { path: '/throw' }), await ask(url, 'k', { path: '/throw' })];
+    expect([one.status, two.status, await sum()]).toEqual([500, 500, 0]);
+    // What a Fetch handler throws is answered by others.
+    const isStored = name !== 'Fetch';
+    expect([two.headers['idempotent-replayed'], world.runs]).toEqual(isStored ? ['true', 1] : [undefined, 2]);
+  });
+
+  test('[header] of another name is the one that problems speak of', async () => {
+    const { url } = await stage(start, { header: 'X-Request-Key', required: true });
+    const { status, body } = await ask(url, 'k', { path: '/pay', json: {} });
+    expect(status).toBe(400);
+    expect(String(body)).toContain('X-Request-Key');
+    expect(String(body)).not.toContain('Idempotency-Key');
+  });
+
+  test('[replay-headers] of the caller’s choice come beside the type of the body', async () => {
+    const { url } = await stage(start, { replayHeaders: ['X-Other'] });
+    const [one, two] = [
+      await ask(url, 'k', { path: '/pay', json: {} }),
+      await ask(url, 'k', { path: '/pay', json: {} }),
+    ];
+    expect(two.headers).toMatchObject({ 'content-type': one.headers['content-type'], 'x-other': 'x' });
+    expect(two.headers.location).toBeUndefined();
   });
 
   test('[outstanding] a copy that comes while the first runs is a 409, another body a 422; then it is replayed', async () => {

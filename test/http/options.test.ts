@@ -1,11 +1,30 @@
+import Fastify from 'fastify';
 import { expect, test } from 'vitest';
 import { idempotency as expressIdempotency } from '../../src/http/express.js';
+import { idempotency as fastifyIdempotency } from '../../src/http/fastify.js';
 import { idempotent } from '../../src/http/fetch.js';
 import { readKeyHeader } from '../../src/http/key-header.js';
 import { responseCodec } from '../../src/http/response.js';
-import { makeDedup } from '../support/index.js';
+import { connect, makeDedup } from '../support/index.js';
 
 const scope = 'global' as const;
+
+test('a Dedup or a handler that is none is told when it is made', async () => {
+  const options = { scope };
+  const dedup = makeDedup();
+  for (const none of [{}, undefined, connect()]) {
+    const isNone = expect.objectContaining({
+      code: 'INVALID_OPTION',
+      message: expect.stringContaining('a Dedup, got'),
+    });
+    expect(() => expressIdempotency(none as never, options)).toThrow(isNone);
+    expect(() => idempotent(none as never, options, () => new Response())).toThrow(isNone);
+    // By the promise of the registration, where it can be caught.
+    const app = Fastify();
+    await expect(app.register(fastifyIdempotency, { ...options, dedup: none as never })).rejects.toThrow(isNone);
+  }
+  expect(() => idempotent(dedup, options, undefined as never)).toThrow('Expected the handler to be a function');
+});
 
 test.each<[options: object | undefined, message: RegExp]>([
   [undefined, /the options to be an object/],

@@ -214,6 +214,16 @@ describe('a handler', () => {
     );
   });
 
+  test('refuses a step without a name, by which two would have one key', async () => {
+    const dedup = makeDedup();
+    for (const step of [undefined, null, '', 5, { a: 1 }]) {
+      await expectCode(
+        dedup.once('k', ({ idempotencyKey }) => idempotencyKey(step as string)),
+        'INVALID_OPTION',
+      );
+    }
+  });
+
   test('may take its context apart', async () => {
     const dedup = makeDedup();
     const parts = await dedup.once('k', ({ key, attempt, fence, signal, idempotencyKey }) => [

@@ -159,6 +159,10 @@ export const STATES = {
     stage.a = await stage.own(stage.a.token);
     await stage.redis.setrange(stage.key, 0, '\x02');
   },
+  'another type': async (stage: Stage) => {
+    await stage.redis.hset(stage.key, 'a', 'hash');
+    await stage.redis.pexpire(stage.key, 100_000);
+  },
   'no record at all': async (stage: Stage) => {
     await stage.redis.set(stage.key, 'somebody else wrote this', 'EX', 100);
   },

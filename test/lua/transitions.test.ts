@@ -41,6 +41,7 @@ const TABLE: Record<string, readonly Row[]> = {
     ['forgotten, then held by B', 'busy', 'in_progress'],
     ['another layout', 'unreadable', '='],
     ['no record at all', 'unreadable', '='],
+    ['another type', 'unreadable', '='],
   ],
   'claim by C': [
     ['none', 'owned', 'in_progress'],
@@ -56,6 +57,7 @@ const TABLE: Record<string, readonly Row[]> = {
     ['broken by A', 'broken', '='],
     ['another layout', 'unreadable', '='],
     ['no record at all', 'unreadable', '='],
+    ['another type', 'unreadable', '='],
   ],
   'claim by A with the first half of its token alone': [['held by A', 'busy', 'in_progress']],
   'renew by A': [
@@ -73,6 +75,7 @@ const TABLE: Record<string, readonly Row[]> = {
     ['forgotten, then held by B', 'lost', '='],
     ['another layout', 'lost', '='],
     ['no record at all', 'lost', '='],
+    ['another type', 'lost', '='],
   ],
   'renew by A with another token': [['held by A', 'lost', '=']],
   'renew by A with the first half of its token alone': [['held by A', 'lost', '=']],
@@ -96,6 +99,7 @@ const TABLE: Record<string, readonly Row[]> = {
     ['forgotten, then completed by B', 'gone', '='],
     ['another layout', 'gone', '='],
     ['no record at all', 'gone', '='],
+    ['another type', 'gone', '='],
   ],
   'commit by B': [
     ['B took over from A', 'done', 'completed'],
@@ -137,6 +141,7 @@ const TABLE: Record<string, readonly Row[]> = {
     ['forgotten, then completed by B', 'gone', '='],
     ['another layout', 'gone', '='],
     ['no record at all', 'gone', '='],
+    ['another type', 'gone', '='],
   ],
   'settle by A with another token': [
     ['held by A', 'lost', '='],
@@ -171,6 +176,7 @@ const TABLE: Record<string, readonly Row[]> = {
     ['broken by A', 'broken', '='],
     ['another layout', 'unreadable', '='],
     ['no record at all', 'unreadable', '='],
+    ['another type', 'unreadable', '='],
   ],
   forget: [
     ['none', 'none', 'none'],
@@ -183,6 +189,7 @@ const TABLE: Record<string, readonly Row[]> = {
     ['broken by A', 'forgotten', 'none'],
     ['another layout', 'unreadable', '='],
     ['no record at all', 'unreadable', '='],
+    ['another type', 'unreadable', '='],
   ],
   'forget with force': [
     ['none', 'none', 'none'],
@@ -190,6 +197,7 @@ const TABLE: Record<string, readonly Row[]> = {
     ['completed by A', 'forgotten', 'none'],
     ['another layout', 'forgotten', 'none'],
     ['no record at all', 'forgotten', 'none'],
+    ['another type', 'forgotten', 'none'],
   ],
 };
 

@@ -9,7 +9,7 @@ import express4 from 'express4';
 import Fastify from 'fastify';
 import { type Context, Hono } from 'hono';
 import { onTestFinished } from 'vitest';
-import { idempotency as expressIdempotency } from '../../../src/http/express.js';
+import { idempotency as expressIdempotency, idempotencyErrors } from '../../../src/http/express.js';
 import { idempotency as fastifyIdempotency } from '../../../src/http/fastify.js';
 import { idempotent } from '../../../src/http/fetch.js';
 import { idempotency as honoIdempotency, type IdempotencyVariables } from '../../../src/http/hono.js';
@@ -61,7 +61,7 @@ function startExpress(express: typeof express5): StartApp {
     app.use(async (req, res, next) => {
       try {
         const made = await respond(req.path, { context: req.idempotency, body: req.body }, world);
-        if (made.via === 'throw') throw new Error('thrown');
+        if (made.via === 'throw') throw thrown(made);
         // Another's header, on the live response.
         for (const [name, value] of Object.entries(made.headers ?? {})) res.setHeader(name, value);
         if (made.via === 'raw') {
@@ -77,9 +77,10 @@ function startExpress(express: typeof express5): StartApp {
         next(error);
       }
     });
+    app.use(idempotencyErrors);
     // Quiet: that errors are thrown is a part of the cases.
-    app.use((_error: Error, _req: express5.Request, res: express5.Response, _next: express5.NextFunction) => {
-      res.status(500).json({ error: 'thrown' });
+    app.use((error: Thrown, _req: express5.Request, res: express5.Response, _next: express5.NextFunction) => {
+      res.status(error.statusCode ?? 500).json({ error: 'thrown' });
     });
     return listen(app as RequestListener);
   };
@@ -98,7 +99,7 @@ const startFastify: StartApp = async (dedup, world, options) => {
   app.all('/*', async (request, reply) => {
     const path = request.url.split('?')[0] as string;
     const made = await respond(path, { context: request.idempotency, body: request.body }, world);
-    if (made.via === 'throw') throw new Error('thrown');
+    if (made.via === 'throw') throw thrown(made);
     reply.code(made.status).headers(made.headers ?? {});
     if (made.via === 'redirect') return reply.redirect(made.body as string, made.status);
     if (made.via === 'chunks') return reply.send(Readable.from(made.body as string[]));
@@ -109,9 +110,17 @@ const startFastify: StartApp = async (dedup, world, options) => {
   return app.listen({ port: 0, host: '127.0.0.1' });
 };
 
+/** What frameworks take the status of their answer from. */
+type Thrown = Error & { readonly statusCode?: number };
+
+function thrown({ status }: Made): Thrown {
+  return Object.assign(new Error('thrown'), { statusCode: status });
+}
+
 /** As handlers of the Fetch API make it. */
-function toResponse({ via, status, headers, body }: Made): Response {
-  if (via === 'throw') throw new Error('thrown');
+function toResponse(made: Made): Response {
+  const { via, status, headers, body } = made;
+  if (via === 'throw') throw thrown(made);
   if (via === 'json') return Response.json(body, { status, headers: headers ?? {} });
   if (via === 'redirect') return new Response(null, { status, headers: { location: body as string } });
   if (via === 'empty') return new Response(null, { status });
@@ -146,7 +155,7 @@ const startHono: StartApp = async (dedup, world, options) => {
     if (made.via === 'redirect') return c.redirect(made.body as string, made.status as 303);
     return toResponse(made);
   });
-  app.onError((_error, c) => c.json({ error: 'thrown' }, 500));
+  app.onError((error, c) => c.json({ error: 'thrown' }, ((error as Thrown).statusCode ?? 500) as 500));
   return listen(getRequestListener(app.fetch));
 };
 
@@ -159,7 +168,8 @@ const startFetch: StartApp = async (dedup, world, options) => {
       return toResponse(await respond(pathname, { context, body: await bodyOf(request) }, world));
     },
   );
-  const safely = (request: Request) => handle(request).catch(() => Response.json({ error: 'thrown' }, { status: 500 }));
+  const safely = (request: Request) =>
+    handle(request).catch(({ statusCode = 500 }: Thrown) => Response.json({ error: 'thrown' }, { status: statusCode }));
   return listen(getRequestListener(safely));
 };
 

@@ -74,6 +74,7 @@ const ROUTES: Record<string, Route> = {
     body: Array.from({ length: 50 }, () => 'y'.repeat(100)),
   }),
   '/throw': () => ({ via: 'throw', status: 500 }),
+  '/throw/402': () => ({ via: 'throw', status: 402 }),
   '/held': async (_, world) => {
     const { runs } = world;
     await world.hold;
