@@ -45,20 +45,22 @@ export function placeOrder(
   });
 }
 
+export class MailUnsure extends Error {}
+
 /**
  * Sends a mail of the outbox, by a key of its own: copies of the entry are not sent. One that died after `send` and before
  * its record may have sent it: whoever takes over decides between a second mail and none.
  *
- * @returns `'unsure'` where the mail may have been sent, and `resend` is false
+ * @throws MailUnsure where the mail may have been sent, and `resend` is false: nothing is stored, so that the same call with `resend` sends it
  */
 export async function sendMail(
   dedup: Dedup,
   mailer: Mailer,
   mail: Mail,
   { resend }: { readonly resend: boolean },
-): Promise<'sent' | 'unsure'> {
-  return dedup.scope('mails').once(mail.id, async ({ attempt }) => {
-    if (attempt > 1 && !resend) return 'unsure';
+): Promise<'sent'> {
+  return dedup.scope('mails').once(mail.id, async ({ attempt }): Promise<'sent'> => {
+    if (attempt > 1 && !resend) throw new MailUnsure(`Mail ${mail.id} may have been sent`);
     await mailer.send(mail);
     return 'sent';
   });

@@ -1,4 +1,7 @@
-/** `PUT` with `If-Match`: who edits an old version is told so, and a request that is sent again gets its first answer. */
+/**
+ * `PUT` with `If-Match`: who edits an old version is told so, and a request that is sent again gets its first answer. A 412 is none: it says how
+ * the document stands, and the same request may succeed when that has changed.
+ */
 import type { Redis } from 'ioredis';
 import { type Dedup, isDedupError } from 'redis-once';
 

@@ -9,7 +9,7 @@
  * |---|---|---|
  * | done, or a copy of one that is done | 204 | is satisfied |
  * | without a good signature | 401 | has no business here: Redis is not asked |
- * | too long, no JSON, without an id | 413, 400 | sends it in vain |
+ * | too long, no JSON, without an id or with one that is too long, no POST | 413, 400, 405 | sends it in vain |
  * | another body under an id that is done | 422 | has a bug: it is logged |
  * | a copy of one that is still running | 503, Retry-After | sends it again, and then it is done |
  * | Redis away, the outcome unknown | 503, Retry-After | sends it again: at worst it is a copy |
@@ -104,6 +104,10 @@ function isJson(body: Buffer): boolean {
 function refuse(response: ServerResponse, error: unknown): void {
   if (error instanceof Refusal) {
     response.writeHead(error.status).end(error.message);
+    return;
+  }
+  if (isDedupError(error, 'INVALID_KEY')) {
+    response.writeHead(400).end('No id');
     return;
   }
   if (isDedupError(error) && error.retryable) {

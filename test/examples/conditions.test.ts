@@ -24,6 +24,11 @@ test('transfers made at once from one account, each sent twice, move what there 
   await redis.set('balance-a', 100);
   const refused = transfers.find((_, index) => 'refused' in (receipts[index] ?? {}));
   expect(await transfer(redis, dedup, refused ?? expect.fail())).toEqual({ refused: 'too little' });
+  const poor = { id: 'poor', from: 'nobody', to: 'a', cents: 1 };
+  expect(await transfer(redis, dedup, poor)).toEqual({ refused: 'too little' });
+  for (const cents of [0, -1, 0.5, Number.NaN]) {
+    await expect(transfer(redis, dedup, { ...poor, id: `c${cents}`, cents })).rejects.toThrow(RangeError);
+  }
   await expectCode(transfer(redis, dedup, { ...(refused ?? expect.fail()), cents: 1 }), 'FINGERPRINT_MISMATCH');
 });
 

@@ -147,6 +147,8 @@ test('refuses what it cannot take, without a record: the same id is free for wha
   expect(await status({ id: 'd1', body: `"${'x'.repeat(1024 * 1024)}"` })).toBe(413);
   expect(await status({ id: 'd1', body: 'no JSON' })).toBe(400);
   expect(await status({})).toBe(400);
+  expect(await status({ id: '' })).toBe(400);
+  expect(await status({ id: 'x'.repeat(513) })).toBe(400);
   expect(await redis.exists('events', 'deliveries')).toBe(0);
   expect(await status({ id: 'd1' })).toBe(204);
   expect(logged).not.toHaveBeenCalled();
