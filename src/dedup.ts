@@ -225,7 +225,7 @@ export class Dedup<out C extends Codec = JsonCodec> {
    */
   scope(...segments: string[]): Dedup<C> {
     const { parts, prefix, settings } = this.#view;
-    for (const segment of segments) checkKey(segment, parts.settings.maxKeyBytes);
+    for (const segment of segments) checkKey(segment, parts.settings.maxKeyBytes, 'each segment of the scope');
     return this.#makeView(new View(parts, [prefix, ...segments.map(escapePart)].join(':'), settings, false));
   }
 

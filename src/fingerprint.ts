@@ -27,7 +27,10 @@ function canonicalJson(value: unknown, key: string): string {
     if (json !== undefined) return json;
   } catch (error) {
     // A cycle overflows the stack; the parser of messages is nobody's business here.
-    const reason = error instanceof RangeError ? 'a cycle, or a value nested too deeply' : (error as Error).message;
+    const reason =
+      error instanceof RangeError
+        ? 'a cycle, or a value nested too deeply'
+        : (error as Error).message.replace(/ is not allowed$/, '');
     throw new InvalidOptionError(`Expected \`fingerprint\` to be a JSON value, got ${reason}`, { key });
   }
   throw new InvalidOptionError(`Expected \`fingerprint\` to be a JSON value, got ${given(value)}`, { key });

@@ -103,13 +103,13 @@ export function areInOneSlot(keyPrefix: string, one: string | Buffer, other: str
 }
 
 /** @throws InvalidKeyError for what is no usable key */
-export function checkKey(key: unknown, maxKeyBytes: number): asserts key is string {
-  if (typeof key !== 'string') throw new InvalidKeyError(`Expected the key to be a string, got ${given(key)}`);
-  if (key === '') throw new InvalidKeyError('Expected the key to be a non-empty string', { key });
+export function checkKey(key: unknown, maxKeyBytes: number, what = 'the key'): asserts key is string {
+  if (typeof key !== 'string') throw new InvalidKeyError(`Expected ${what} to be a string, got ${given(key)}`);
+  if (key === '') throw new InvalidKeyError(`Expected ${what} to be a non-empty string`, { key });
   // A code unit takes 3 bytes at most: the exact count is only needed near the limit.
   if (key.length * 3 > maxKeyBytes && Buffer.byteLength(key) > maxKeyBytes) {
     const bytes = Buffer.byteLength(key);
-    throw new InvalidKeyError(`Expected the key to be at most ${maxKeyBytes} bytes (maxKeyBytes), got ${bytes} bytes`, {
+    throw new InvalidKeyError(`Expected ${what} to be at most ${maxKeyBytes} bytes (maxKeyBytes), got ${bytes} bytes`, {
       key,
     });
   }

@@ -1,7 +1,7 @@
 /** A payment API on Express 5 or 4. */
 import express, { type Express } from 'express';
 import type { Dedup, OnceContext } from 'redis-once';
-import { idempotency } from 'redis-once/express';
+import { idempotency, idempotencyErrors } from 'redis-once/express';
 import { pay, rename } from './ledger.js';
 
 export function paymentApi(dedup: Dedup): Express {
@@ -19,5 +19,7 @@ export function paymentApi(dedup: Dedup): Express {
     const etag = rename(context, req.get('x-account') as string, req.body.name, req.get('if-match'));
     res.set('etag', etag).sendStatus(204);
   });
+  // What a route throws is answered, and nothing of what it wrote is made.
+  app.use(idempotencyErrors);
   return app;
 }

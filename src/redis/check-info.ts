@@ -75,7 +75,7 @@ function persistence(info: Info, fsync: string | undefined): ServerCheck {
     };
   }
   if (aof !== '1') {
-    const fix = 'A restart forgets what came after the last snapshot, and it runs again: set appendonly yes';
+    const fix = 'A restart forgets what is in no snapshot, and it runs again: set appendonly yes';
     return { name: 'persistence', level: 'warning', detail: 'no append-only file', fix };
   }
   const detail = `append-only file, ${fsync ? `appendfsync ${fsync}` : 'appendfsync cannot be read'}`;

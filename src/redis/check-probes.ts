@@ -222,5 +222,6 @@ export async function appendFsync(
 
 function untried(name: CheckName, command: string, error: unknown): ServerCheck {
   if (!(error instanceof ExchangeError)) throw error;
-  return { name, level: 'warning', detail: `${command}: ${error.message}`, fix: `Allow the user ${command}` };
+  const fix = error.code === 'NOPERM' ? `Allow the user ${command}` : (FIXES[error.code ?? ''] ?? ELSE);
+  return { name, level: 'warning', detail: `${command}: ${error.message}`, fix };
 }

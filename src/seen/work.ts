@@ -124,7 +124,7 @@ class Work implements SeenWork {
   }
 
   markOf(id: string): Mark {
-    checkKey(id, this.parts.settings.maxKeyBytes);
+    checkKey(id, this.parts.settings.maxKeyBytes, 'the id');
     return this.layout.markOf(id);
   }
 
@@ -142,7 +142,7 @@ class Work implements SeenWork {
   async #ask(task: 'add' | 'has', key: string | undefined, ids: readonly string[]): Promise<boolean[]> {
     // A copy: the caller may change its list meanwhile.
     const asked = [...ids];
-    for (const id of asked) checkKey(id, this.parts.settings.maxKeyBytes);
+    for (const id of asked) checkKey(id, this.parts.settings.maxKeyBytes, 'the id');
     const { observer } = this.parts;
     if (!observer) return this.#askAll(task, key, asked);
     return observer.around(this.parts.observed(`seen.${task}`, this.layout.key), async (facts) => {
