@@ -1,6 +1,7 @@
-/** What the package's own entry points see of a Dedup. */
+/** What the package's own entry points see of a Dedup, and of a handler's context. */
 import { InvalidOptionError } from './errors.js';
 import { given } from './given.js';
+import type { OnceContext } from './outcome.js';
 
 /**
  * They may be bundled apart from it, hence a registered symbol.
@@ -8,6 +9,11 @@ import { given } from './given.js';
  * @internal
  */
 export const INSIDE: unique symbol = Symbol.for('redis-once.inside');
+
+/** What they see of a handler's context. */
+export function insideOf(context: OnceContext): { discardWrites(): void } {
+  return (context as unknown as { readonly [INSIDE]: { discardWrites(): void } })[INSIDE];
+}
 
 /** @throws InvalidOptionError where the value is no Dedup, nor a view of one */
 export function checkDedup(value: unknown): void {

@@ -6,6 +6,7 @@ import { type EffectOrigin, effectsOf, type Recorder, type RecorderSubject } fro
 import { InvalidOptionError, LeaseLostError } from '../errors.js';
 import type { LeaseLostReason } from '../events.js';
 import { given } from '../given.js';
+import { INSIDE } from '../inside.js';
 import type { Handler, OnceContext } from '../outcome.js';
 import { type EffectList, NO_EFFECTS } from '../redis/scripts.js';
 import { Lease, type LeaseHolder, type LeaseTerms } from './lease.js';
@@ -119,8 +120,6 @@ export class Attempt implements LeaseHolder {
   }
 }
 
-let runOf: (context: Context) => HandlerRun;
-
 /** One run of an attempt's handler, and what it writes. */
 export class HandlerRun {
   #recorder: Recorder | undefined;
@@ -196,12 +195,13 @@ export class HandlerRun {
 class Context implements OnceContext {
   readonly #run: HandlerRun;
 
-  static {
-    runOf = (context) => context.#run;
-  }
-
   constructor(run: HandlerRun) {
     this.#run = run;
+  }
+
+  /** For the package's own entry points: the call may still complete, with a result alone. */
+  get [INSIDE]() {
+    return { discardWrites: () => this.#run.discard() };
   }
 
   get key(): string {
@@ -233,11 +233,6 @@ class Context implements OnceContext {
       throw new InvalidOptionError(`Expected the step to be a non-empty string, got ${given(step)}`, { key });
     };
   }
-}
-
-/** Drops the writes of the handler that has this context: its call may still complete, with a result alone. */
-export function discardWrites(context: OnceContext): void {
-  runOf(context as Context).discard();
 }
 
 export function isPromiseLike(value: unknown): value is PromiseLike<unknown> {

@@ -27,7 +27,7 @@ export class Context {
   nothingIn(scope: readonly string[]): string {
     const where = scope.length > 0 ? 'that scope of the namespace' : 'the namespace';
     const name = printable(this.namespace);
-    return `Nothing is in ${where} \`${name}\`. Has your Dedup another one (--namespace), or its connection a keyPrefix (--key-prefix)?`;
+    return `No record is in ${where} \`${name}\`. Has your Dedup another one (--namespace), or its connection a keyPrefix (--key-prefix)?`;
   }
 
   /** The one document of `--json`, or else the text for people. */

@@ -1,11 +1,11 @@
 /** One request and its answer, whatever the framework: whether the handler runs, and what the client is sent. */
 import { createHash } from 'node:crypto';
-import { discardWrites } from '../call/attempt.js';
 import type { Codec } from '../codec.js';
 import type { Dedup } from '../dedup.js';
 import { InvalidOptionError } from '../errors.js';
 import { fingerprintOf } from '../fingerprint.js';
 import { given } from '../given.js';
+import { insideOf } from '../inside.js';
 import type { OnceContext } from '../outcome.js';
 import { TOO_LARGE } from './body.js';
 import { readKeyHeader } from './key-header.js';
@@ -98,7 +98,7 @@ export class Exchange<Request> {
             // Below 200 is no response that could be told again: Response.error() has 0.
             if (!made || made.status < 200 || !isStored(made.status, made.threw ?? false)) throw new NotStored();
             // Half of what it meant to write, perhaps.
-            if (made.threw) discardWrites(context);
+            if (made.threw) insideOf(context).discardWrites();
             const { status, headers, body } = made;
             return { status, headers: storedHeaders(headers, replayHeaders), body } satisfies HttpResponse;
           } catch (error) {

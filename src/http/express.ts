@@ -21,7 +21,8 @@ declare global {
   }
 }
 
-const responses = new WeakMap<object, HeldResponse>();
+/** Of each request, those of all the middlewares that it has passed. */
+const responses = new WeakMap<object, HeldResponse[]>();
 
 /**
  * Makes a middleware: requests with an Idempotency-Key are handled once per owner, operation and key, and every copy gets
@@ -57,7 +58,7 @@ export function idempotency(dedup: Dedup<Codec>, options: IdempotencyOptions<Req
     let held: HeldResponse | undefined;
     const sent = exchange.answer(req, facts, (context) => {
       held = new HeldResponse(res, maxBodyBytes);
-      responses.set(req, held);
+      responses.set(req, [...(responses.get(req) ?? []), held]);
       req.idempotency = context;
       // Inside the key's own handler: what comes after is a part of it.
       next();
@@ -96,8 +97,7 @@ export function idempotency(dedup: Dedup<Codec>, options: IdempotencyOptions<Req
  * ```
  */
 export const idempotencyErrors: ErrorRequestHandler = (error, req, _res, next) => {
-  const held = responses.get(req);
-  if (held) held.threw = true;
+  for (const held of responses.get(req) ?? []) held.threw = true;
   next(error);
 };
 

@@ -86,8 +86,15 @@ export class HeldResponse {
   #ignoreHeaders(): void {
     const { res } = this;
     for (const name of ['setHeader', 'setHeaders', 'appendHeader', 'removeHeader'] as const) {
-      Object.defineProperty(res, name, { value: () => res, configurable: true, writable: true });
+      const original = (res[name] as Method).bind(res);
+      const value = (...args: never[]) => (this.#isLeaving ? original(...args) : res);
+      Object.defineProperty(res, name, { value, configurable: true, writable: true });
     }
+  }
+
+  /** Another response takes the place of the handler's, and who wraps it, as compression does, may send its head later. */
+  get #isLeaving(): boolean {
+    return this.#state === 'drops' && !this.res.headersSent;
   }
 
   #pass(): void {
@@ -115,7 +122,7 @@ export class HeldResponse {
     const { res } = this;
     const original = res[name].bind(res) as Method;
     const wrapped = (...args: never[]) => {
-      if (this.#state === 'passes') return original(...args);
+      if (this.#state === 'passes' || (name === 'writeHead' && this.#isLeaving)) return original(...args);
       if (this.#state === 'gathers' && !this.#ended) return gather(...args);
       callbackIn(args)?.();
       return name === 'write' ? true : res;

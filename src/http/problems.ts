@@ -129,7 +129,7 @@ const BY_CODE: Partial<Record<DedupErrorCode, ProblemName>> = {
 /** @param header the name of the header that carries keys here */
 export function problem(name: ProblemName, header: string, more: Record<string, unknown> = {}): HttpResponse {
   const { status, title, detail, retryAfterS } = PROBLEMS[name];
-  const named = (text: string) => text.replaceAll('Idempotency-Key', header);
+  const named = (text: string) => text.replaceAll('Idempotency-Key', () => header);
   const body = { type: `urn:redis-once:problem:${name}`, title: named(title), status, detail: named(detail), ...more };
   const headers: [string, string][] = [['content-type', 'application/problem+json']];
   if (retryAfterS !== undefined) headers.push(['retry-after', String(retryAfterS)]);

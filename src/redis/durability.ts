@@ -54,7 +54,7 @@ export class Durability {
   /**
    * Can the server confirm what is asked for? Asked before anything is claimed.
    *
-   * @throws InvalidOptionError where it cannot: WAITAOF is of Redis 7.2, and wants an append-only file
+   * @throws InvalidOptionError where it cannot: WAITAOF is of Redis 7.2, and wants an append-only file; some services have no WAIT
    * @throws ExchangeError, `unsent`, where it is not reached, is a replica, or the user may not ask
    */
   async check(key: string): Promise<void> {
@@ -76,11 +76,10 @@ export class Durability {
           this.#giveUp(connection);
           throw new ExchangeError('unsent', 'READONLY', 'Redis is a read-only replica', { cause: error as Error });
         }
-        if (!aof) throw (error as ExchangeError).as('unsent');
-        throw new InvalidOptionError(
-          'Expected a server that can confirm `durability.aof`: Redis 7.2 or later (WAITAOF), with `appendonly yes`',
-          { key, cause: error },
-        );
+        const needed = aof
+          ? '`durability.aof`: Redis 7.2 or later (WAITAOF), with `appendonly yes`'
+          : '`durability.replicas` (WAIT)';
+        throw new InvalidOptionError(`Expected a server that can confirm ${needed}`, { key, cause: error });
       }
       throw error instanceof ExchangeError ? error.as('unsent') : error;
     }

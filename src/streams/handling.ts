@@ -49,7 +49,9 @@ export async function handle(
     const { status, attempt } = await dedup.run(key, run, { signal, fingerprint, ...onError });
     return { as: 'processed', status: status === 'replayed' ? status : 'executed', attempt };
   } catch (error) {
-    const meaning = delivery.meaningOf(error);
+    // Whatever had become of its lease by then.
+    const isStopped = signal.aborted && error === signal.reason;
+    const meaning = isStopped ? 'waits' : delivery.meaningOf(error);
     if (meaning === 'failed' || meaning === 'final') {
       return { as: 'failed', error, final: meaning === 'final' || error instanceof TooManyDeliveries };
     }

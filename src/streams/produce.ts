@@ -65,7 +65,7 @@ export async function produceOnce(
   options: ApplyOptions = {},
 ): Promise<ProducedEntry | ProducedElements> {
   if (typeof target !== 'object' || target === null) throw noTarget(target);
-  if ('stream' in target) {
+  if ('stream' in target && target.stream !== undefined) {
     const { stream, fields, maxLength, ...others } = target;
     checkNoOthers(others, 'stream, fields, maxLength');
     if (typeof fields !== 'object' || fields === null) {
@@ -77,7 +77,7 @@ export async function produceOnce(
     const { status, replies } = await view.apply<[string]>(key, (tx) => tx.xadd(stream, ...words), options);
     return { status, id: replies[0] };
   }
-  if ('list' in target) {
+  if ('list' in target && target.list !== undefined) {
     const { list, values, ...others } = target;
     checkNoOthers(others, 'list, values');
     const view = viewFor(dedup, 'list', list, options);
@@ -88,7 +88,7 @@ export async function produceOnce(
 }
 
 function checkNoOthers(others: object, names: string): void {
-  const [other] = Object.keys(others);
+  const [other] = Object.entries(others).find(([, value]) => value !== undefined) ?? [];
   if (other !== undefined) throw new InvalidOptionError(`\`${other}\` is not part of a target. There is: ${names}`);
 }
 

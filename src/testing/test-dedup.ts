@@ -98,7 +98,8 @@ function closing(dedup: Dedup<Codec>, redis: Redis, keyPrefix: string, release: 
 
 /** `disconnect` alone has only begun it. */
 async function disconnected(redis: Redis): Promise<void> {
-  if (redis.status === 'end') return;
+  // Of one that waits to connect again ioredis tells no end.
+  if (redis.status === 'end' || redis.status === 'reconnecting') return redis.disconnect();
   const ended = new Promise((resolve) => redis.once('end', resolve));
   redis.disconnect();
   await ended;

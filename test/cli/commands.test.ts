@@ -84,10 +84,12 @@ describe('list', () => {
     for (const command of ['list', 'stats']) {
       const { code, stdout } = await cli([command], {}, 'nobody\u0007');
       expect(code).toBe(0);
-      expect(stdout).toContain('Nothing is in the namespace `nobody\\u{7}`. Has your Dedup another one (--namespace)');
+      expect(stdout).toContain(
+        'No record is in the namespace `nobody\\u{7}`. Has your Dedup another one (--namespace)',
+      );
       const of = await cli([command, '--scope', 'pay']);
-      expect(of.stdout).toContain(`Nothing is in that scope of the namespace \`${namespace}\`.`);
-      expect((await cli([command])).stdout).not.toContain('Nothing is in');
+      expect(of.stdout).toContain(`No record is in that scope of the namespace \`${namespace}\`.`);
+      expect((await cli([command])).stdout).not.toContain('No record is in');
     }
   });
 

@@ -2,14 +2,14 @@
 import { once } from 'node:events';
 import { createReadStream } from 'node:fs';
 import { createServer, type RequestListener, request } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createConnection } from 'node:net';
 import { PassThrough, pipeline } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
 import compression from 'compression';
 import express, { type Express, type RequestHandler, type Response } from 'express';
 import express4 from 'express4';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { type IdempotencyOptions, idempotency } from '../../src/http/express.js';
+import { type IdempotencyOptions, idempotency, idempotencyErrors } from '../../src/http/express.js';
 import { send } from '../support/http/client.js';
 import { makeDedup } from '../support/index.js';
 
@@ -263,7 +263,7 @@ describe.each([
     ['removeHeader', (res) => res.removeHeader('a')],
     ['setHeaders', (res) => res.setHeaders(new Headers({ a: 'b' }))],
     ['flushHeaders', (res) => res.flushHeaders()],
-    ['writeContinue', (res) => res.write('x')],
+    ['write', (res) => res.write('x')],
   ])('what a handler answers by %s when another answer was sent is dropped, and throws nothing', async (_, late) => {
     const app = make();
     app.use(idempotency(makeDedup(), { ...account, maxRunTime: 100, lease: 100 }));
@@ -272,11 +272,65 @@ describe.each([
       answer = () => late(res);
     });
     app.post('/other', (_req, res) => void res.send('served'));
-    const url = await start(app);
-    const first = await send(url, { path: '/', headers: [['idempotency-key', 'k']] });
-    expect(first.status).toBe(503);
+    // One connection: a byte too many would stand in front of the next answer.
+    const socket = createConnection(Number(new URL(await start(app)).port), '127.0.0.1');
+    onTestFinished(() => void socket.destroy());
+    let text = '';
+    socket.on('data', (bytes) => {
+      text += bytes;
+    });
+    const post = (path: string) =>
+      socket.write(`POST ${path} HTTP/1.1\r\nHost: a\r\nIdempotency-Key: ${path}\r\nContent-Length: 0\r\n\r\n`);
+    post('/');
+    await expect.poll(() => text).toMatch(/^HTTP\/1\.1 503 [\s\S]*\}$/);
+    text = '';
     expect(answer).not.toThrow();
-    expect((await send(url, { path: '/other', headers: [] })).body.toString()).toBe('served');
+    post('/other');
+    await expect.poll(() => text).toMatch(/served$/);
+    expect(text).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
+  test('another answer goes whole through a middleware that ends it later', async () => {
+    const app = make();
+    app.use((_req, res, next) => {
+      const end = res.end.bind(res) as (...args: unknown[]) => Response;
+      res.end = ((...args: unknown[]) => {
+        setImmediate(() => {
+          res.setHeader('x-late', '1');
+          end(...args);
+        });
+        return res;
+      }) as never;
+      next();
+    });
+    app.use(idempotency(makeDedup(), account));
+    app.post('/', (req, res) => {
+      req.idempotency?.tx.require.exists('never-there');
+      res.send('made');
+    });
+    const answer = await fetch(await start(app), { method: 'POST', headers: { 'idempotency-key': 'k' } });
+    expect([answer.status, answer.headers.get('x-late')]).toEqual([412, '1']);
+    expect(((await answer.json()) as { type: string }).type).toContain('condition-failed');
+  });
+
+  test('of a throw every middleware is told that the request has passed', async () => {
+    const app = make();
+    const dedup = makeDedup();
+    for (const operation of ['outer', 'inner']) {
+      app.use(idempotency(dedup.scope(operation), account));
+    }
+    let runs = 0;
+    app.post('/', () => {
+      runs += 1;
+      throw new Error('thrown');
+    });
+    app.use(idempotencyErrors);
+    app.use(((_error, _req, res, _next) => void res.status(402).end()) as express.ErrorRequestHandler);
+    const url = await start(app);
+    for (const expected of [1, 2]) {
+      expect((await send(url, { path: '/', headers: [['idempotency-key', 'k']] })).status).toBe(402);
+      expect(runs).toBe(expected);
+    }
   });
 
   test('a body that nobody has read is an error of the program, told before anything runs', async () => {

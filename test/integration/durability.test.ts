@@ -79,6 +79,16 @@ test('of a user who may not wait is refused before anything is claimed', async (
   expect(await dedup.inspect('k')).toBeNull();
 });
 
+test('on a server without WAIT is an option that cannot be kept, told before anything is claimed', async () => {
+  const { url } = await ownServer('--rename-command', 'WAIT', '');
+  const options = { durability: { replicas: 1, timeout: '1s' }, onStoreFailure: 'proceed' } as const;
+  const dedup = makeDedup(options, connect({}, url));
+  await expectCode(
+    dedup.once('k', () => expect.fail('must not run')),
+    'INVALID_OPTION',
+  );
+});
+
 test('of a user who loses the permission is NOT_DURABLE, and says why', async () => {
   const { server, primary } = await replicated(1);
   await primary.call('ACL', 'SETUSER', 'app', 'on', 'nopass', '~*', '&*', '+@all');

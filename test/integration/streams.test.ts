@@ -521,6 +521,30 @@ describe('a consumer', () => {
     expect(told.processed).toEqual([]);
   });
 
+  test('that stops leaves an entry to others, uncounted, whose lease was lost before', async () => {
+    const stage = makeStream();
+    const dedup = makeDedup({ lease: '1s' });
+    const [begun, lost] = [gate(), gate()];
+    const handler = () => {
+      begun.open();
+      return new Promise<void>(() => {});
+    };
+    const options = { key: () => 'k', maxDeliveries: 1, deadLetter: stage.dead, claimIdle: 60_000 };
+    const { consumer, told } = makeConsumer(stage, handler, options, dedup);
+    dedup.on('leaseLost', () => lost.open());
+    const id = await stage.add({ n: 1 });
+    await consumer.start();
+    await begun.opened;
+    await dedup.forget('k', { force: true });
+    await lost.opened;
+    await consumer.stop({ drain: 0 });
+    expect(told).toMatchObject({ failed: [], deadLettered: [], postponed: [{ id, inMs: 0 }] });
+    const other = makeConsumer(stage, counting(stage), { ...options, consumer: 'two' }, makeDedup());
+    await other.consumer.start();
+    await other.processed(1);
+    expect(other.told.processed).toMatchObject([{ id, deliveries: 1, status: 'executed' }]);
+  });
+
   test('stops with its Dedup, whose handlers finish', async () => {
     const stage = makeStream();
     const { handler, started, release } = heldHandler(undefined);
@@ -707,6 +731,8 @@ describe('produceOnce', () => {
     }
     await expectCode(produceOnce(dedup, 'k', { stream: 'orders:s', fields: { n: 1 } }), 'INVALID_OPTION');
     await expectCode(produceOnce(dedup, 'k', { stream: 's', fields: {} }), 'INVALID_OPTION');
+    const odd = { stream: undefined, list: freshNamespace(), values: ['x'], fields: undefined };
+    expect(await produceOnce(dedup, 'odd', odd as never)).toMatchObject({ length: 1 });
     await expectCode(produceOnce({} as never, 'k', { stream: 's', fields: { n: 1 } }), 'INVALID_OPTION');
     expect(() => new StreamConsumer({} as never, {} as never)).toThrow('Expected a Dedup, got');
   });

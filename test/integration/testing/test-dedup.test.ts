@@ -9,7 +9,7 @@ import { delimiter, join } from 'node:path';
 import { beforeEach, describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 import { json } from '../../../src/index.js';
 import { createTestDedup } from '../../../src/testing/index.js';
-import { connect, expectCode, until } from '../../support/index.js';
+import { connect, expectCode, ownServer, until } from '../../support/index.js';
 import { debianBinary } from '../../support/redis/debian.js';
 
 beforeEach(() => {
@@ -24,6 +24,16 @@ async function testDedup(...args: Parameters<typeof createTestDedup>) {
   onTestFinished(() => made.close());
   return made;
 }
+
+test('`close` ends where the server has gone', async () => {
+  const server = await ownServer();
+  vi.stubEnv('TEST_REDIS_URL', server.url);
+  const { redis, close } = await createTestDedup();
+  await server.stop();
+  await until(() => redis.status === 'reconnecting');
+  await close();
+  await until(() => redis.status !== 'ready');
+});
 
 describe('two of them', () => {
   test('share no record and no data, whatever names a test uses', async () => {
