@@ -34,6 +34,7 @@ const SEEN_SUITES = [
   'test/property/seen.test.ts',
 ];
 const STREAM_SUITES = ['test/lua/bury.test.ts', 'test/integration/streams-fences.test.ts'];
+const DURABILITY_SUITES = ['test/integration/durability.test.ts'];
 /** No other script has these. */
 const OF_EFFECTS = /^lib\/(effects|follow.*|numbers)\.lua$/;
 const OF_SEEN = /^(seen|agree|lib\/seen)\.lua$/;
@@ -111,6 +112,7 @@ function statusWords(chunk: luaparse.Chunk): string[] {
 
 /** The suites that a file's mutants are run against. */
 function suitesOf(file: string): string[] {
+  if (file === 'touch.lua') return DURABILITY_SUITES;
   if (OF_STREAMS.test(file)) return STREAM_SUITES;
   if (OF_SEEN.test(file)) return SEEN_SUITES;
   return OF_EFFECTS.test(file) ? EFFECT_SUITES : SUITES;

@@ -24,6 +24,8 @@ export class Workers {
   /** Webhooks whose run was cut off by a kill and has not been repeated. */
   readonly #cutOff = new Set<string>();
   #killIsDue = false;
+  /** As the workers tell: what the store says is asked for too seldom to kill by. */
+  #acknowledged = 0;
   #ended = false;
 
   /** @param file the worker's module, beside this one */
@@ -39,12 +41,11 @@ export class Workers {
 
   /** Kills and replaces workers until all is acknowledged. */
   async finish(countAcknowledged: () => Promise<number>): Promise<Delivered> {
-    const { feed, kill, signal, onAcknowledged } = this.task;
+    const { feed, signal, onAcknowledged } = this.task;
     const startedAt = performance.now();
     for (let acknowledged = 0; acknowledged < feed.length; ) {
       signal.throwIfAborted();
       if (this.#failure) throw this.#failure;
-      if (kill && acknowledged >= (this.#killed + 1) * KILL_AFTER) this.#killIsDue = true;
       await sleep(LOOK_EVERY_MS);
       acknowledged = await countAcknowledged();
       onAcknowledged(acknowledged);
@@ -101,6 +102,8 @@ export class Workers {
   #hear(child: ChildProcess, runs: Map<string, string>, { delivery, begunFor }: RunNews): void {
     this.#completed.delete(delivery);
     if (begunFor === undefined) {
+      this.#acknowledged += 1;
+      if (this.task.kill && this.#acknowledged >= (this.#killed + 1) * KILL_AFTER) this.#killIsDue = true;
       if (runs.delete(delivery)) this.#completed.add(delivery);
       return;
     }
