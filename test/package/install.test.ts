@@ -207,7 +207,7 @@ describe.each(['5', '6'])('beside BullMQ %s', (version) => {
     TIME_LIMIT_MS,
   );
 
-  test.concurrent.each(['nodenext', 'bundler'])(
+  test.concurrent.each(['nodenext'])(
     'a strict program compiles under %s',
     async (resolution) => {
       const tsc = join(bullmqFolder(version), 'node_modules/typescript/bin/tsc');
@@ -231,7 +231,7 @@ describe('beside web frameworks', () => {
   );
 
   // Express and Fastify have their requests declared to have a context: of one module format at a time.
-  test.concurrent.each(['import', 'require', 'bundler'])(
+  test.concurrent.each(['import', 'require'])(
     'a strict program compiles under %s',
     async (resolution) => {
       const tsc = join(httpFolder(), 'node_modules/typescript/bin/tsc');

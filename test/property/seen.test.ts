@@ -10,7 +10,7 @@ import { SeenLayout, type SeenTerms } from '../../src/seen/layout.js';
 import { connect } from '../support/index.js';
 import { chooseSeed, seededRandom } from '../support/random.js';
 
-const HISTORIES = Number(process.env.TEST_HISTORIES ?? 150);
+const HISTORIES = Number(process.env.TEST_HISTORIES ?? 100);
 const STEPS = 60;
 const FAR_FUTURE_MS = 4_102_444_800_000;
 
