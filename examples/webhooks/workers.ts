@@ -39,7 +39,7 @@ export class Workers {
     await Promise.all(Array.from({ length: WORKERS }, () => this.#startOne()));
   }
 
-  /** Kills and replaces workers until all is acknowledged. */
+  /** Waits until all is acknowledged; workers are killed, and replaced, as they tell of their runs. */
   async finish(countAcknowledged: () => Promise<number>): Promise<Delivered> {
     const { feed, signal, onAcknowledged } = this.task;
     const startedAt = performance.now();
